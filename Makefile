@@ -1,0 +1,38 @@
+# The commands of this project. `make demo` and `make test` are the two that the README promises.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup demo test check format bench lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: ## install what is missing: Debian packages and a virtual environment
+	@packaging/setup.sh $(VENV)
+
+demo: setup ## two PoPs, real daemons, a client: break them and watch
+	@$(BIN)/python -m lab demo
+
+test: setup ## everything: unit, property, timeline, contract, real peers, lab
+	@$(PYTEST)
+
+check: setup ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## rewrite the code in the house format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## one line per figure, and bench.json
+	@$(BIN)/python -m tests.bench
+
+lock: setup ## resolve the dependencies anew into requirements.lock
+	@$(BIN)/uv pip compile --quiet --no-header --generate-hashes --all-extras --group dev --python-version 3.11 pyproject.toml -o requirements.lock
+
+clean: ## remove what setup and the tests left in the checkout
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench.json build *.egg-info

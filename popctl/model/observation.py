@@ -1,0 +1,60 @@
+"""What the senses report and what an operator orders: the inputs of every decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from popctl.model.instant import Instant
+    from popctl.model.probe import ProbeKey
+    from popctl.model.reason import Reason
+
+
+class Outcome(StrEnum):
+    """Three, not two: our own trouble (UNKNOWN) is never held against a backend."""
+
+    PASS = "pass"  # noqa: S105 - an outcome, not a credential
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One finished probe."""
+
+    key: ProbeKey
+    outcome: Outcome
+    reason: Reason
+    at: Instant
+    """When it finished."""
+    rtt_s: float | None = None
+    detail: str = ""
+    """For people only, such as the notify type that came instead; no decision reads it."""
+
+
+class IntentKind(StrEnum):
+    """What an operator can order in one PoP."""
+
+    WITHDRAW = "withdraw"
+    """A service: graceful shutdown for the drain time, then withdrawn until announced again."""
+    DRAIN = "drain"
+    """A backend: counts for nothing new until undrained."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """An order of an operator. It outlives restarts; health logic cannot undo it."""
+
+    kind: IntentKind
+    target: str
+    """Service name for WITHDRAW, backend name for DRAIN."""
+    reason: str
+    owner: str
+    created_unix_s: float
+    """Wall time, for display and for the state file."""
+    drain_s: float = 0.0
+    """WITHDRAW only: how long graceful shutdown is announced first."""
+    drain_until: Instant = 0.0
+    """The same as a deadline of this run of the agent; the edge computes it once from wall time."""

@@ -1,0 +1,143 @@
+"""The PoP as configured: who it is, whom it speaks BGP with, which services its backends carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from popctl.model.probe import ProbeSpec
+from popctl.model.route import Address, Attributes, Community, Family, LargeCommunity, Prefix
+
+
+class Announce(StrEnum):
+    """The announce ladder, mildest first. A service stands on exactly one of these."""
+
+    NORMAL = "normal"
+    DEPREFERRED = "depreferred"
+    GRACEFUL_SHUTDOWN = "graceful-shutdown"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that never shows itself in a log, a repr or a traceback."""
+
+    _value: str = field(repr=False)
+
+    def reveal(self) -> str:
+        """Return the plain value, for the one place that must send it."""
+        return self._value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbor:
+    """One BGP session to an upstream router."""
+
+    address: Address
+    local_address: Address
+    asn: int
+    hold_time_s: int
+    """RFC 4271 section 4.2: 0 or at least 3."""
+    families: frozenset[Family]
+    next_hops: Mapping[Family, Address]
+    """Explicit for every family: `next-hop self` silently becomes the router id across families."""
+    attributes: Mapping[Announce, Attributes]
+    """For every state of the ladder but WITHDRAWN."""
+    md5: Secret | None = None
+    """RFC 2385; at most 80 characters on Linux."""
+    ttl_security_hops: int | None = None
+    """RFC 5082: the neighbour is at most this many hops away; None switches the check off."""
+    port: int = 179
+    passive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One VPN server of the PoP. Its id is permanent: labels and tables are derived from it."""
+
+    id: int
+    name: str
+    address: Address
+    weight: int
+    probes: tuple[ProbeSpec, ...]
+    """All must pass: IKE, NAT-T and L2TP of one client end at one place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One anycast service: prefixes that are announced exactly while enough backends work."""
+
+    name: str
+    prefixes: tuple[Prefix, ...]
+    backends: tuple[int, ...]
+    """Ids of the backends that carry it."""
+    minimum_healthy: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowlist:
+    """All that may ever leave the PoP. Checked by the agent and again by the relay."""
+
+    prefixes: frozenset[Prefix]
+    """Exact prefixes; a more specific one is not covered."""
+    next_hops: frozenset[Address]
+    communities: frozenset[Community]
+    large_communities: frozenset[LargeCommunity]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How fast a service may come, go and come back."""
+
+    warm_up_s: float
+    """Healthy without a break this long before the first announce."""
+    unknown_hold_s: float
+    """How long "unknown" keeps what is announced before it counts as down."""
+    hold_down_s: float
+    """First hold-down after a flap; doubles with each further flap inside `flap_window_s`."""
+    hold_down_max_s: float
+    flap_window_s: float
+    stop_drain_s: float
+    """How long graceful shutdown is announced before the withdraw when the agent is told to stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """What the relay does when the agent falls silent."""
+
+    duration_s: float
+    on_expiry_hold: bool = False
+    """Fail static: keep the routes although the agent is gone. Off unless the site chose it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where the agent meets the host."""
+
+    relay_socket: Path
+    api_socket: Path
+    state_file: Path
+    journal: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pop:
+    """Everything the agent of one PoP needs to know; replaced whole, never edited."""
+
+    id: int
+    name: str
+    location: str
+    asn: int
+    router_id: IPv4Address
+    neighbors: tuple[Neighbor, ...]
+    services: tuple[Service, ...]
+    backends: Mapping[int, Backend]
+    allowlist: Allowlist
+    timing: Timing
+    lease: Lease
+    paths: Paths
+    start_without_state: bool = False
+    """Serve although the state file is corrupt. Off: a forgotten withdraw is worse than a late start."""

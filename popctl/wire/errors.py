@@ -1,0 +1,19 @@
+"""The one error of this boundary."""
+
+
+class WireError(Exception):
+    """Bytes or text from outside cannot be read as what they claim to be.
+
+    Nothing else leaves a codec, whatever the input; any other exception is a bug of ours.
+    """
+
+    def __init__(self, problem: str, *, found: bytes | str = b"", offset: int = 0) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.found = found[:64]
+        """The beginning of what was found, for a log."""
+        self.offset = offset
+        """Where in the input the problem starts, in bytes or characters."""
+
+    def __str__(self) -> str:
+        return f"{self.problem} at {self.offset}: {self.found!r}"
