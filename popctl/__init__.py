@@ -1,0 +1,1 @@
+"""popctl: keeps an anycast VPN honest."""

@@ -1,0 +1,1 @@
+"""Values: frozen dataclasses and enums, standard library only."""

@@ -1,0 +1,97 @@
+"""The loop: events in, fold, decide, plan, apply. The only task that touches the World."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from popctl.agent.events import Event
+from popctl.agent.world import World
+from popctl.bgp.speaker import Speaker
+from popctl.core import reconcile
+from popctl.core.decide import Decision
+from popctl.model.instant import Instant
+from popctl.model.route import RouteTable
+
+HEARTBEAT_S = 0.5
+"""The loop turns at least this often, so that silence of the loop is a fault that others can see."""
+
+
+class TurnSink(Protocol):
+    """Who wants to know of every turn: journal, metrics, API."""
+
+    def turn(self, now: Instant, events: tuple[Event, ...], decision: Decision | None) -> None:
+        """Take note. Called in the loop's task after the fold and, if there was one, the decision."""
+
+
+class Loop:
+    """Owns the queue and the World's only thread of control."""
+
+    def __init__(
+        self, world: World, speaker: Speaker, clock: Callable[[], Instant], sinks: tuple[TurnSink, ...] = ()
+    ) -> None:
+        self.world = world
+        self.turned_at: Instant = clock()
+        """When the loop last turned: the lease is renewed and the watchdog fed only while this moves."""
+        self.decision: Decision | None = None
+        """The last one made; None before the first turn."""
+        self._speaker = speaker
+        self._clock = clock
+        self._sinks = sinks
+        self._queue: deque[Event] = deque()
+        self._wake = asyncio.Event()
+        self._turned = asyncio.Condition()
+        self._ordered: RouteTable | None = None
+
+    def put(self, event: Event) -> None:
+        """Queue an event. Never blocks; call from the event loop's thread."""
+        self._queue.append(event)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Turn until cancelled."""
+        while True:
+            await self._wait()
+            await self.turn()
+            async with self._turned:
+                self._turned.notify_all()
+
+    async def until(self, condition: Callable[[Loop], bool]) -> None:
+        """Wait until `condition` holds after some turn. For the API and the stop order; bound it with a timeout."""
+        async with self._turned:
+            await self._turned.wait_for(lambda: condition(self))
+
+    async def _wait(self) -> None:
+        timeout = min(self.world.wake_at - self._clock(), HEARTBEAT_S)
+        if timeout > 0 and not self._queue:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+        self._wake.clear()
+
+    async def turn(self) -> None:
+        """Fold all that is queued, decide if anything can have changed, and apply."""
+        now = self._clock()
+        self.turned_at = now
+        events = tuple(self._queue)
+        self._queue.clear()
+        changed = False
+        for event in events:
+            changed |= self.world.fold(event, now)
+        decision = self.world.decide(now) if changed or now >= self.world.wake_at else None
+        if decision is not None:
+            self.decision = decision
+            await self._apply(decision)
+        for sink in self._sinks:
+            sink.turn(now, events, decision)
+
+    async def _apply(self, decision: Decision) -> None:
+        for step in reconcile.plan(decision.desired, self.world.view().actual, self._ordered):
+            match step:
+                case reconcile.SetRoutes(routes):
+                    await self._speaker.set(routes)
+                    self._ordered = routes

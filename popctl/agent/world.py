@@ -1,0 +1,96 @@
+"""The one mutable object: what has been heard, folded. Touched by the loop's task only; reads no clock."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import assert_never
+
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
+from popctl.core import health
+from popctl.core.decide import Decision, decide
+from popctl.model.desired import Actual
+from popctl.model.instant import Instant
+from popctl.model.observation import Intent, Observation
+from popctl.model.pop import Pop
+from popctl.model.probe import ProbeKey, Thresholds
+from popctl.model.view import Health, Memory, View
+
+
+class World:
+    """All that the agent knows. `fold` takes events in, `decide` asks the core what follows."""
+
+    def __init__(self, pop: Pop) -> None:
+        self.pop = pop
+        self._thresholds: dict[ProbeKey, Thresholds] = {
+            ProbeKey(backend.id, spec.name): spec.thresholds
+            for backend in pop.backends.values()
+            for spec in backend.probes
+        }
+        self._health: dict[ProbeKey, Health] = {}
+        self._intents: tuple[Intent, ...] = ()
+        self._actual = Actual()
+        self._memory: dict[str, Memory] = {}
+        self._stopping_since: Instant | None = None
+        self._state_corrupt = False
+        self._wake_at: Instant = 0.0
+
+    @property
+    def wake_at(self) -> Instant:
+        """When time alone may change the decision. May be early, never late."""
+        return self._wake_at
+
+    @property
+    def stopping(self) -> bool:
+        """The agent was told to stop for good."""
+        return self._stopping_since is not None
+
+    def fold(self, event: Event, now: Instant) -> bool:
+        """Take one event in. Returns whether the decision can have changed by it.
+
+        Nearly all observations of a quiet PoP confirm what is known and return False; that keeps thousands of probes
+        per second away from `decide`.
+        """
+        match event:
+            case Observation():
+                return self._observe(event)
+            case ActualChanged(actual):
+                changed = actual != self._actual
+                self._actual = actual
+                return changed
+            case IntentsChanged(intents, corrupt):
+                self._intents, self._state_corrupt = intents, corrupt
+                return True
+            case StopOrdered():
+                if self._stopping_since is None:
+                    self._stopping_since = now
+                return True
+            case _:
+                assert_never(event)
+
+    def _observe(self, observation: Observation) -> bool:
+        need = self._thresholds.get(observation.key)
+        if need is None:
+            # A late result of a probe that the present configuration does not have.
+            return False
+        before = self._health.get(observation.key, health.UNHEARD)
+        after = health.step(before, observation, need)
+        self._health[observation.key] = after
+        return health.probe_verdict(before, need, observation.at) != health.probe_verdict(after, need, observation.at)
+
+    def view(self) -> View:
+        """Return what is known, as the core reads it. Valid until the next `fold`."""
+        return View(
+            health=MappingProxyType(self._health),
+            intents=self._intents,
+            actual=self._actual,
+            memory=MappingProxyType(self._memory),
+            stopping_since=self._stopping_since,
+            state_corrupt=self._state_corrupt,
+        )
+
+    def decide(self, now: Instant) -> Decision:
+        """Ask the core what follows, and remember what it wants remembered."""
+        decision = decide(self.pop, self.view(), now)
+        self._memory = dict(decision.memory)
+        self._wake_at = decision.wake_at
+        return decision

@@ -1,0 +1,80 @@
+"""What the agent knows at one moment: the only input of a decision besides the PoP's configuration and the time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from popctl.model.desired import Actual
+
+if TYPE_CHECKING:
+    from popctl.model.instant import Instant
+    from popctl.model.observation import Intent
+    from popctl.model.probe import ProbeKey
+    from popctl.model.reason import Reason
+
+
+class Verdict(StrEnum):
+    """What is believed of a probe or a backend."""
+
+    UP = "up"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One probe's record. "Rising" and "falling" are words for verdict != leaning."""
+
+    verdict: Verdict = Verdict.UNKNOWN
+    leaning: Verdict = Verdict.UNKNOWN
+    streak: int = 0
+    """Outcomes in a row that agree with `leaning`."""
+    refused: int = 0
+    """How many of the latest outcomes in a row were refusals."""
+    heard_at: Instant | None = None
+    """Last PASS or FAIL; UNKNOWN teaches nothing."""
+    changed_at: Instant | None = None
+    """When the verdict last flipped."""
+    reason: Reason | None = None
+    """Of the last outcome, UNKNOWN included: what an operator wants to see first."""
+
+
+class Phase(StrEnum):
+    """Where a service is in its life; memory between turns, unlike the decision, which is made afresh."""
+
+    START = "start"
+    """What ExaBGP already carries has not been read: nothing may change yet."""
+    OUT = "out"
+    WARMING = "warming"
+    IN = "in"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What must be remembered of one service from turn to turn."""
+
+    phase: Phase = Phase.START
+    since: Instant = 0.0
+    """When `phase` was entered."""
+    unknown_since: Instant | None = None
+    """Since when too little has been known to decide."""
+    flaps: tuple[Instant, ...] = ()
+    """When the service fell, newest last, inside the flap window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A snapshot. Values only; nobody edits it."""
+
+    health: Mapping[ProbeKey, Health] = field(default_factory=dict)
+    intents: tuple[Intent, ...] = ()
+    actual: Actual = field(default_factory=Actual)
+    memory: Mapping[str, Memory] = field(default_factory=dict)
+    """By service name."""
+    stopping_since: Instant | None = None
+    """The agent was told to stop: every service leaves by the drain order."""
+    state_corrupt: bool = False
+    """The state file could not be read: orders of operators may be forgotten."""
