@@ -88,6 +88,16 @@ class World:
             state_corrupt=self._state_corrupt,
         )
 
+    def restore(self, view: View, wake_at: Instant) -> None:
+        """Begin from what was known at another time: the start of a journal file."""
+        self._wake_at = wake_at
+        self._health = dict(view.health)
+        self._intents = view.intents
+        self._actual = view.actual
+        self._memory = dict(view.memory)
+        self._stopping_since = view.stopping_since
+        self._state_corrupt = view.state_corrupt
+
     def decide(self, now: Instant) -> Decision:
         """Ask the core what follows, and remember what it wants remembered."""
         decision = decide(self.pop, self.view(), now)

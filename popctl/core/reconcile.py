@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from popctl.model.desired import Actual, Desired
-    from popctl.model.route import RouteTable
+from popctl.model.desired import Actual, Desired
+from popctl.model.route import RouteTable
 
 
 @dataclass(frozen=True, slots=True)

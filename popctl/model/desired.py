@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from popctl.model.route import RouteKey, RouteTable, route_table
-
-if TYPE_CHECKING:
-    from popctl.model.instant import Instant
-    from popctl.model.pop import Announce
-    from popctl.model.reason import Reason
-    from popctl.model.route import Address
+from popctl.model.instant import Instant
+from popctl.model.pop import Announce
+from popctl.model.reason import Reason
+from popctl.model.route import Address, RouteKey, RouteTable, route_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from popctl.model.instant import Instant
-    from popctl.model.probe import ProbeKey
-    from popctl.model.reason import Reason
+from popctl.model.instant import Instant
+from popctl.model.probe import ProbeKey
+from popctl.model.reason import Reason
 
 
 class Outcome(StrEnum):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from popctl.model.probe import ProbeSpec
 from popctl.model.route import Address, Attributes, Community, Family, LargeCommunity, Prefix
+from popctl.model.secret import Secret as Secret  # noqa: PLC0414 - marks the re-export
 
 
 class Announce(StrEnum):
@@ -19,17 +20,6 @@ class Announce(StrEnum):
     DEPREFERRED = "depreferred"
     GRACEFUL_SHUTDOWN = "graceful-shutdown"
     WITHDRAWN = "withdrawn"
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A value that never shows itself in a log, a repr or a traceback."""
-
-    _value: str = field(repr=False)
-
-    def reveal(self) -> str:
-        """Return the plain value, for the one place that must send it."""
-        return self._value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

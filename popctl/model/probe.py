@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from popctl.model.pop import Secret
+from popctl.model.secret import Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

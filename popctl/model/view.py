@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from popctl.model.desired import Actual
-
-if TYPE_CHECKING:
-    from popctl.model.instant import Instant
-    from popctl.model.observation import Intent
-    from popctl.model.probe import ProbeKey
-    from popctl.model.reason import Reason
+from popctl.model.instant import Instant
+from popctl.model.observation import Intent
+from popctl.model.probe import ProbeKey
+from popctl.model.reason import Reason
 
 
 class Verdict(StrEnum):

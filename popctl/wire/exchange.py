@@ -6,11 +6,13 @@ The engine in `popctl.senses.udp` owns sockets, time and entropy; an exchange ow
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from popctl.model.observation import Outcome
-    from popctl.model.reason import Reason
+from popctl.model.observation import Outcome
+from popctl.model.reason import Reason
+
+Entropy: TypeAlias = Callable[[int], bytes]
+"""Returns that many random bytes; `os.urandom` in the engine, a seeded generator in tests."""
 
 
 @dataclass(frozen=True, slots=True)

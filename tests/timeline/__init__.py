@@ -1,0 +1,1 @@
+"""Whole lives of a PoP on a simulated clock."""

@@ -1,0 +1,157 @@
+"""A PoP's life as a story: what happens at which second, and what must be so at which second.
+
+The real World and core run on a simulated clock. The speaker is perfect unless told otherwise: what is desired is
+proven `lag_s` later.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
+from popctl.agent.world import World
+from popctl.core import reconcile
+from popctl.core.decide import Decision
+from popctl.model.desired import Actual, ServiceDecision
+from popctl.model.observation import Intent, IntentKind, Observation, Outcome
+from popctl.model.pop import Announce, Pop
+from popctl.model.probe import ProbeKey
+from popctl.model.reason import Reason
+from popctl.model.route import RouteTable
+
+CONNECTED = Actual(connected=True, inherited=True)
+
+
+@dataclass
+class Story:
+    """Runs events in the order of time and keeps every decision that differs from the one before."""
+
+    pop: Pop
+    inherited: RouteTable = field(default_factory=dict)
+    connects_at: float = 0.0
+    lag_s: float = 0.002
+    now: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.world = World(self.pop)
+        self.decision: Decision | None = None
+        self.history: list[tuple[float, str, Announce, Reason]] = []
+        self.orders: list[tuple[float, RouteTable]] = []
+        self._intents: dict[tuple[IntentKind, str], Intent] = {}
+        self._queue: list[tuple[float, int, Event]] = []
+        self._tie = count()
+        self._ordered: RouteTable | None = None
+        if self.connects_at < float("inf"):
+            self.happens(self.connects_at, ActualChanged(replace(CONNECTED, routes=self.inherited)))
+
+    # What happens.
+
+    def happens(self, at: float, event: Event) -> None:
+        heapq.heappush(self._queue, (at, next(self._tie), event))
+
+    def probe(self, at: float, backend: int, outcome: Outcome, reason: Reason, *names: str) -> None:
+        for name in names or tuple(spec.name for spec in self.pop.backends[backend].probes):
+            key = ProbeKey(backend, name)
+            self.happens(at, Observation(key=key, outcome=outcome, reason=reason, at=at))
+
+    def passes(self, backend: int, *, begin: float, end: float, every: float = 1.0) -> None:
+        for at in _steps(begin, end, every):
+            self.probe(at, backend, Outcome.PASS, Reason.ANSWERED)
+
+    def hangs(self, backend: int, *, begin: float, end: float, every: float = 1.0, only: Iterable[str] = ()) -> None:
+        for at in _steps(begin, end, every):
+            self.probe(at, backend, Outcome.FAIL, Reason.TIMED_OUT, *only)
+
+    def refuses(self, backend: int, *, begin: float, end: float, every: float = 1.0) -> None:
+        for at in _steps(begin, end, every):
+            self.probe(at, backend, Outcome.FAIL, Reason.REFUSED)
+
+    def orders_withdraw(self, at: float, service: str = "vpn", *, drain_s: float = 0.0) -> None:
+        self._intend(at, IntentKind.WITHDRAW, service, drain_s=drain_s)
+
+    def orders_drain(self, at: float, backend: str) -> None:
+        self._intend(at, IntentKind.DRAIN, backend)
+
+    def takes_back(self, at: float, kind: IntentKind, target: str) -> None:
+        del self._intents[kind, target]
+        self.happens(at, IntentsChanged(tuple(self._intents.values())))
+
+    def stops(self, at: float) -> None:
+        self.happens(at, StopOrdered())
+
+    def _intend(self, at: float, kind: IntentKind, target: str, *, drain_s: float = 0.0) -> None:
+        self._intents[kind, target] = Intent(
+            kind=kind,
+            target=target,
+            reason="test",
+            owner="tester",
+            created_unix_s=at,
+            drain_s=drain_s,
+            drain_until=at + drain_s,
+        )
+        self.happens(at, IntentsChanged(tuple(self._intents.values())))
+
+    # Running it.
+
+    def run_to(self, end: float) -> Story:
+        """Live until `end`, inclusive: every event and every deadline of the core in order."""
+        while True:
+            next_event = self._queue[0][0] if self._queue else float("inf")
+            moment = max(self.now, min(next_event, self.world.wake_at))
+            if moment > end:
+                self.now = end
+                return self
+            self.now = moment
+            changed = False
+            while self._queue and self._queue[0][0] <= self.now:
+                changed |= self.world.fold(heapq.heappop(self._queue)[2], self.now)
+            if changed or self.now >= self.world.wake_at:
+                self._turn()
+
+    def _turn(self) -> None:
+        decision = self.world.decide(self.now)
+        again = self.world.decide(self.now)
+        assert again == decision, "a second look at the same world at the same time must see the same"
+        self.decision = decision
+        for service in decision.desired.services:
+            entry = (self.now, service.service, service.announce, service.reason)
+            if self._last(service.service)[2:] != entry[2:]:
+                self.history.append(entry)
+        for step in reconcile.plan(decision.desired, self.world.view().actual, self._ordered):
+            self._ordered = step.routes
+            self.orders.append((self.now, step.routes))
+            self.happens(self.now + self.lag_s, ActualChanged(replace(CONNECTED, routes=step.routes)))
+
+    def _last(self, service: str) -> tuple[object, ...]:
+        return next((entry for entry in reversed(self.history) if entry[1] == service), (None, None, None, None))
+
+    # What must be so.
+
+    def service(self, at: float, name: str = "vpn") -> ServiceDecision:
+        self.run_to(at)
+        assert self.decision is not None, "nothing was decided yet"
+        services: Mapping[str, ServiceDecision] = {one.service: one for one in self.decision.desired.services}
+        return services[name]
+
+    def expect(self, at: float, announce: Announce, reason: Reason, name: str = "vpn") -> None:
+        found = self.service(at, name)
+        assert (found.announce, found.reason) == (announce, reason), f"at {at}: {found}"
+
+    @property
+    def transitions(self) -> list[tuple[float, str]]:
+        """When the rung of the ladder changed, and to which."""
+        found: list[tuple[float, str]] = []
+        for at, _, announce, _ in self.history:
+            if not found or found[-1][1] != announce:
+                found.append((at, str(announce)))
+        return found
+
+
+def _steps(begin: float, end: float, every: float) -> Iterable[float]:
+    number = 0
+    while (at := begin + number * every) < end:
+        yield at
+        number += 1
