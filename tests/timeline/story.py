@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
+from popctl.agent.loop import TurnSink
 from popctl.agent.world import World
 from popctl.core import reconcile
 from popctl.core.decide import Decision
@@ -34,6 +35,7 @@ class Story:
     connects_at: float = 0.0
     lag_s: float = 0.002
     now: float = 0.0
+    sinks: list[TurnSink] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.world = World(self.pop)
@@ -106,12 +108,15 @@ class Story:
                 return self
             self.now = moment
             changed = False
+            events = []
             while self._queue and self._queue[0][0] <= self.now:
-                changed |= self.world.fold(heapq.heappop(self._queue)[2], self.now)
-            if changed or self.now >= self.world.wake_at:
-                self._turn()
+                events.append(heapq.heappop(self._queue)[2])
+                changed |= self.world.fold(events[-1], self.now)
+            decision = self._turn() if changed or self.now >= self.world.wake_at else None
+            for sink in self.sinks:
+                sink.turn(self.now, tuple(events), decision)
 
-    def _turn(self) -> None:
+    def _turn(self) -> Decision:
         decision = self.world.decide(self.now)
         again = self.world.decide(self.now)
         assert again == decision, "a second look at the same world at the same time must see the same"
@@ -124,6 +129,7 @@ class Story:
             self._ordered = step.routes
             self.orders.append((self.now, step.routes))
             self.happens(self.now + self.lag_s, ActualChanged(replace(CONNECTED, routes=step.routes)))
+        return decision
 
     def _last(self, service: str) -> tuple[object, ...]:
         return next((entry for entry in reversed(self.history) if entry[1] == service), (None, None, None, None))

@@ -1,0 +1,158 @@
+"""What the journal writes, replay decides again, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from popctl.agent.journal import Journal
+from popctl.agent.replay import Replayed, ReplayError, replay
+from popctl.model.observation import IntentKind
+from popctl.wire.errors import WireError
+from popctl.wire.journal import StartLine, decode
+from tests.pops import backend, ike, pop
+from tests.timeline.story import Story
+
+POP = pop(backends=(backend(1, ike()), backend(2, ike())))
+
+
+def lived(path: Path, *, max_bytes: int = 2**30) -> Story:
+    """Let a PoP live through a warm-up, a fall, an order, a drain and a stop, with a journal."""
+    story = Story(POP)
+    journal = Journal(
+        path, world=story.world, config_text="pop: {}", source="test", wall_clock=lambda: 1.7e9, max_bytes=max_bytes
+    )
+    journal.open(0.0)
+    story.sinks.append(journal)
+    story.passes(1, begin=0.1, end=40)
+    story.passes(2, begin=0.3, end=100)
+    story.refuses(1, begin=40, end=50)
+    story.orders_withdraw(55.25, drain_s=7.0)
+    story.takes_back(65.125, IntentKind.WITHDRAW, "vpn")
+    story.orders_drain(80.0, "b2")
+    story.stops(95.0)
+    story.run_to(100.0)
+    journal.close()
+    return story
+
+
+def replayed(*paths: Path) -> list[Replayed]:
+    found = []
+    for path in paths:
+        with path.open(encoding="utf-8") as lines:
+            found.extend(replay(lines, lambda _: POP))
+    return found
+
+
+def test_replay_decides_the_same_as_the_agent_did(tmp_path: Path) -> None:
+    lived(tmp_path / "journal")
+    turns = replayed(tmp_path / "journal")
+    assert len(turns) > 10
+    assert all(turn.identical for turn in turns)
+
+
+def test_every_file_of_a_rotated_journal_can_be_replayed_alone(tmp_path: Path) -> None:
+    lived(tmp_path / "journal", max_bytes=4000)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) > 2
+    for file in files:
+        assert all(turn.identical for turn in replayed(file))
+
+
+def test_an_altered_decision_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    lived(path)
+    path.write_text(path.read_text().replace('"reason":"healthy"', '"reason":"stopping"', 1))
+    assert [turn.identical for turn in replayed(path)].count(False) == 1
+
+
+def test_a_removed_decision_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    lived(path)
+    lines = path.read_text().splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if '"decision"' in line)
+    body = json.loads(lines[last])
+    del body["decision"]
+    lines[last] = json.dumps(body) + "\n"
+    path.write_text("".join(lines))
+    assert not all(turn.identical for turn in replayed(path))
+
+
+def test_a_line_cut_short_by_the_end_of_the_agent_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    lived(path)
+    path.write_text(path.read_text()[:-20])
+    assert all(turn.identical for turn in replayed(path))
+
+
+def test_turns_without_a_start_are_refused_with_their_line() -> None:
+    with pytest.raises(ReplayError, match="line 1: a turn before any start line"):
+        list(replay(['{"turn":1.0,"events":[]}\n'], lambda _: POP))
+
+
+def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    lived(path)
+    path.write_text(path.read_text().replace('"version":1', '"version":99', 1))
+    with pytest.raises(ReplayError, match="journal version 99"):
+        replayed(path)
+
+
+def test_a_start_line_holds_the_configuration(tmp_path: Path) -> None:
+    lived(tmp_path / "journal")
+    first = decode((tmp_path / "journal").read_text().splitlines()[0])
+    assert isinstance(first, StartLine)
+    assert first.config == "pop: {}"
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.one_of(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)))
+def test_garbage_raises_only_wire_error(text: str) -> None:
+    with pytest.raises(WireError):
+        decode(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_lines_raise_only_wire_error_or_read(data: st.DataObject) -> None:
+    line = data.draw(st.sampled_from(SAMPLES))
+    cut = data.draw(st.integers(0, len(line)))
+    insert = data.draw(st.text(max_size=4))
+    with contextlib.suppress(WireError):
+        decode(line[:cut] + insert + line[cut + len(insert) :])
+
+
+def test_a_full_disk_stops_the_journal_and_not_the_agent(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE makes every write past the limit fail, as a full disk does."""
+    program = (
+        "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from pathlib import Path; from tests.unit.agent.test_journal import lived\n"
+        "story = lived(Path(sys.argv[1])); print(story.transitions[-1][1], story.sinks[0].failures)\n"
+    )
+    limit = 2000
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "journal")],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.stdout.splitlines()[-1] == "withdrawn 1"
+
+
+def _samples() -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        lived(Path(folder, "journal"))
+        return Path(folder, "journal").read_text().splitlines()[:60]
+
+
+SAMPLES = _samples()
