@@ -1,0 +1,1 @@
+"""Where every client goes: the Internet as a graph, catchments, what-if."""

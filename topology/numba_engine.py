@@ -1,0 +1,68 @@
+"""The loops of `topology.kernels` and `topology.update`, compiled. Importing this needs numba (`popctl[fast]`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+from numba.extending import register_jitable
+
+from topology import kernels, update
+from topology.keys import NONE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from topology.flat import FlatGraph, Longs, Shorts
+    from topology.seeds import Seeds
+
+    Flags = npt.NDArray[np.bool_]
+
+for _helper in (kernels.told, kernels.offer, kernels.merge, kernels.share, *update.HELPERS):
+    register_jitable(_helper)
+
+_climb = numba.njit(cache=True)(kernels.climb)
+_cross = numba.njit(cache=True)(kernels.cross)
+_descend = numba.njit(cache=True)(kernels.descend)
+_take_own = numba.njit(cache=True)(kernels.take_own)
+_spread_along = numba.njit(cache=True)(kernels.spread_along)
+_update = numba.njit(cache=True)(update.update)
+
+
+class NumbaEngine:
+    """The compiled engine."""
+
+    name = "numba"
+
+    def propagate(self, graph: FlatGraph, seeds: Seeds) -> tuple[Longs, Flags]:
+        """Return the best key of every node, and which nodes' action communities bind."""
+        best = np.full(len(graph), NONE, dtype=np.int64)
+        bound = np.zeros(len(graph), dtype=np.bool_)
+        _climb(graph.links.providers, graph.order, seeds.key, seeds.acts, best, bound)
+        _cross(graph.links.peers, graph.order, seeds.key, seeds.acts, best, bound)
+        _descend(graph.links, graph.order, seeds.acts, best, bound, np.empty(len(graph), dtype=np.int64))
+        return best, bound
+
+    def batch(self, graph: FlatGraph, scenarios: Sequence[Seeds]) -> Longs:
+        """Return the best keys, one column per scenario."""
+        return np.stack([self.propagate(graph, seeds)[0] for seeds in scenarios], axis=1)
+
+    def spread(self, graph: FlatGraph, seeds: Seeds, best: Longs, bound: Flags) -> Shorts:
+        """Return the spread row of every node: which PoPs stay tied."""
+        spread = np.full((len(graph), seeds.sets.shape[1]), np.iinfo(np.int16).max, dtype=np.int16)
+        _take_own(seeds.key, seeds.own_set, seeds.sets, best, spread)
+        for route_class, rows in enumerate(graph.links):
+            _spread_along(rows, route_class, seeds.acts, seeds.sets, best, bound, spread)
+        return spread
+
+    def update(
+        self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs, spread: Shorts
+    ) -> tuple[Longs, Shorts]:
+        """Return the keys and spread rows for seeds that differ at `changed` from those of `before` and `spread`."""
+        best, rows = before.copy(), spread.copy()
+        at = np.array(changed, dtype=np.int64)
+        _update(graph.links, graph.order, update.Own(seeds.key, seeds.own_set, seeds.sets), before, best, at, rows)
+        return best, rows

@@ -1,0 +1,253 @@
+"""What changes when a few upstreams change: the sweeps of `topology.kernels`, run only where something differs.
+
+Plain loops like those, compiled by numba or run as Python in tests. `resettle` brings the keys up to date, `respread`
+the sets. Both visit nodes in the order of the sweeps (a heap), so every node is looked at once, when all that it hears
+is settled, and the result is that of a full run: property tests hold them against each other. No upstream may have
+action communities; `topology.model` runs everything anew where one does.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from topology.kernels import CUSTOMERS, merge, told
+from topology.keys import LENGTH_BITS, LENGTH_MASK, NONE, PEER_KEY, PROVIDER_KEY, TIE_BITS, TIE_MASK
+
+if TYPE_CHECKING:
+    from topology.flat import Adjacency, Ints, Links, Longs, Shorts
+
+
+class Own(NamedTuple):
+    """The columns of `topology.seeds.Seeds` that say what each upstream has from us."""
+
+    key: Longs
+    own_set: Ints
+    sets: Shorts
+
+
+def customer_part(key: int) -> int:
+    """Return the key if it is that of a customer route: what providers and peers are told of."""
+    return key if key < PEER_KEY else NONE
+
+
+def hear(rows: Adjacency, node: np.int64, route_class: int, order: Ints, best: Longs, start: int) -> int:
+    """Return the best of `start` and of what the neighbours in one row tell."""
+    key = start
+    limit = PEER_KEY if route_class < CUSTOMERS else NONE
+    for edge in range(rows.ptr[node], rows.ptr[node + 1]):
+        other = rows.to[edge]
+        if best[other] < limit:
+            key = min(key, told(best[other], route_class, order[other]))
+    return key
+
+
+def resettle_up(links: Links, order: Ints, seed: Longs, before: Longs, best: Longs, changed: Longs) -> list[np.int64]:
+    """Settle customer routes; return the nodes that tell their providers and peers something else than before."""
+    heap = [-node for node in changed]
+    heapify(heap)
+    moves = list(changed[:0])
+    last = np.int64(-1)
+    while len(heap) > 0:
+        node = -heappop(heap)
+        if node == last:
+            continue
+        last = node
+        key = hear(links.customers, node, 0, order, best, customer_part(seed[node]))
+        if key != NONE:
+            best[node] = key
+        elif best[node] < PEER_KEY:
+            best[node] = NONE
+        if key >> TIE_BITS != customer_part(before[node]) >> TIE_BITS:
+            moves.append(node)
+            for edge in range(links.providers.ptr[node], links.providers.ptr[node + 1]):
+                heappush(heap, -np.int64(links.providers.to[edge]))
+    return moves
+
+
+def resettle_peer(
+    peers: Adjacency, order: Ints, seed: Longs, best: Longs, node: np.int64, teller: np.int64, heard: int
+) -> bool:
+    """Let one node hear that a peer's route changed; tell whether its own did."""
+    old = best[node]
+    if old < PEER_KEY:
+        return False
+    if heard < old:
+        best[node] = heard
+        return True
+    if old < PROVIDER_KEY and old & TIE_MASK == order[teller] + 1 and heard > old:
+        own = seed[node] if seed[node] >= PEER_KEY else NONE
+        best[node] = hear(peers, node, 1, order, best, own)
+        return True
+    return False
+
+
+def resettle_across(
+    peers: Adjacency, order: Ints, seed: Longs, best: Longs, changed: Longs, moves: list[np.int64]
+) -> list[np.int64]:
+    """Settle peer routes; return the nodes whose best route may have changed, those of `moves` and `changed` too."""
+    touched = list(changed)
+    touched.extend(moves)
+    for node in moves:
+        heard = told(best[node], 1, order[node]) if best[node] < PEER_KEY else NONE
+        for edge in range(peers.ptr[node], peers.ptr[node + 1]):
+            other = np.int64(peers.to[edge])
+            if resettle_peer(peers, order, seed, best, other, node, heard):
+                touched.append(other)
+    for place in range(len(changed) + len(moves)):
+        node = touched[place]
+        if best[node] >= PEER_KEY:
+            own = seed[node] if seed[node] >= PEER_KEY else NONE
+            best[node] = hear(peers, node, 1, order, best, own)
+    return touched
+
+
+def resettle_down(links: Links, order: Ints, before: Longs, best: Longs, touched: list[np.int64]) -> list[np.int64]:
+    """Settle provider routes; return the nodes whose class or length is another one than before."""
+    heap = list(touched)
+    heapify(heap)
+    altered = list(touched[:0])
+    last = np.int64(-1)
+    while len(heap) > 0:
+        node = heappop(heap)
+        if node == last:
+            continue
+        last = node
+        if best[node] >= PROVIDER_KEY:
+            best[node] = hear(links.providers, node, 2, order, best, NONE)
+        if best[node] >> TIE_BITS != before[node] >> TIE_BITS:
+            altered.append(node)
+            for edge in range(links.customers.ptr[node], links.customers.ptr[node + 1]):
+                other = np.int64(links.customers.to[edge])
+                if best[other] >= PROVIDER_KEY:
+                    heappush(heap, other)
+    return altered
+
+
+def resettle(links: Links, order: Ints, seed: Longs, before: Longs, best: Longs, changed: Longs) -> Longs:
+    """Bring `best`, on entry a copy of `before`, up to date with `seed`, which differs at `changed` only.
+
+    Returns:
+        The nodes whose class or length changed.
+    """
+    moves = resettle_up(links, order, seed, before, best, changed)
+    touched = resettle_across(links.peers, order, seed, best, changed, moves)
+    return np.array(resettle_down(links, order, before, best, touched), dtype=np.int64)
+
+
+def uses(listener_key: int, teller_key: int, route_class: int) -> bool:
+    """Tell whether a route told at this link is as good as the one the listener has."""
+    if teller_key >= (PEER_KEY if route_class < CUSTOMERS else NONE):
+        return False
+    length = ((teller_key >> TIE_BITS) & LENGTH_MASK) + 1
+    return listener_key >> TIE_BITS == (route_class << LENGTH_BITS) | length
+
+
+def turn(node: np.int64, best: Longs) -> np.int64:
+    """Return when a node's set can be settled: customer routes from below, then peers', then providers' from above."""
+    if best[node] < PEER_KEY:
+        return len(best) - 1 - node
+    return node + len(best) if best[node] < PROVIDER_KEY else node + 2 * len(best)
+
+
+def wake(rows: Adjacency, node: np.int64, route_class: int, key: int, best: Longs, heap: list[np.int64]) -> None:
+    """Queue those neighbours of one row that use, or with `key` of before used, what the node tells them."""
+    for edge in range(rows.ptr[node], rows.ptr[node + 1]):
+        other = np.int64(rows.to[edge])
+        if uses(best[other], best[node], route_class) or uses(best[other], key, route_class):
+            heappush(heap, turn(other, best))
+
+
+def wake_all(links: Links, node: np.int64, key: int, best: Longs, heap: list[np.int64]) -> None:
+    """Queue all neighbours that depend on a node."""
+    wake(links.providers, node, 0, key, best, heap)
+    wake(links.peers, node, 1, key, best, heap)
+    wake(links.customers, node, 2, key, best, heap)
+
+
+def regather(rows: Adjacency, node: np.int64, route_class: int, best: Longs, spread: Shorts, row: Shorts) -> bool:
+    """Compute one node's set anew from `row`, its own sessions' part; tell whether it changed."""
+    for edge in range(rows.ptr[node], rows.ptr[node + 1]):
+        if uses(best[node], best[rows.to[edge]], route_class):
+            merge(row, 0, spread, rows.to[edge])
+    changed = False
+    for column in range(row.shape[1]):
+        changed |= row[0, column] != spread[node, column]
+        spread[node, column] = row[0, column]
+    return changed
+
+
+def own_part(node: np.int64, own: Own, best: Longs, row: Shorts) -> None:
+    """Put the PoPs of a node's own sessions into the scratch `row`, if it uses them."""
+    row[0, :] = np.iinfo(np.int16).max
+    if own.key[node] != NONE and own.key[node] == best[node]:
+        merge(row, 0, own.sets, own.own_set[node])
+
+
+def respread(
+    links: Links,
+    own: Own,
+    best: Longs,
+    due: list[np.int64],
+    spread: Shorts,
+) -> None:
+    """Bring `spread` up to date, from the nodes whose `turn` is in the heap `due`."""
+    count = len(best)
+    row = np.empty((1, spread.shape[1]), dtype=np.int16)
+    last = np.int64(-1)
+    while len(due) > 0:
+        place = heappop(due)
+        if place == last:
+            continue
+        last = place
+        phase = place // count
+        node = count - 1 - place if phase == 0 else place - phase * count
+        own_part(node, own, best, row)
+        if phase == 0:
+            differs = regather(links.customers, node, 0, best, spread, row)
+        elif phase == 1:
+            differs = regather(links.peers, node, 1, best, spread, row)
+        else:
+            differs = regather(links.providers, node, 2, best, spread, row)
+        if differs:
+            wake_all(links, node, best[node], best, due)
+
+
+def update(
+    links: Links,
+    order: Ints,
+    own: Own,
+    before: Longs,
+    best: Longs,
+    changed: Longs,
+    spread: Shorts,
+) -> None:
+    """Bring `best` and `spread`, copies of what was before, up to date with seeds that differ at `changed` only."""
+    altered = resettle(links, order, own.key, before, best, changed)
+    due = [turn(node, best) for node in changed]
+    heapify(due)
+    for node in altered:
+        heappush(due, turn(node, best))
+        wake_all(links, node, before[node], best, due)
+    respread(links, own, best, due, spread)
+
+
+HELPERS = (
+    customer_part,
+    hear,
+    resettle_up,
+    resettle_peer,
+    resettle_across,
+    resettle_down,
+    resettle,
+    uses,
+    turn,
+    wake,
+    wake_all,
+    regather,
+    own_part,
+    respread,
+)
+"""What `update` calls, for the compiler."""
