@@ -1,0 +1,104 @@
+"""Parts without a problem -> the `Pop` value."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from popctl.config.attributes import ladder
+from popctl.config.probes import of_backend
+from popctl.model import pop as model
+from popctl.model.route import GRACEFUL_SHUTDOWN, Family
+
+if TYPE_CHECKING:
+    from popctl.config import schema
+    from popctl.config.secret_files import Secrets
+    from popctl.config.shape import Parts, Placed
+
+_FAMILIES: dict[str, Family] = {"ipv4": Family.IPV4_UNICAST, "ipv6": Family.IPV6_UNICAST}
+
+
+def build(parts: Parts, secrets: Secrets) -> model.Pop:
+    """Return the value. Every section must be there: absent ones are a bug of the caller."""
+    if not (parts.pop and parts.allowlist and parts.timing and parts.lease and parts.paths and parts.state):
+        raise AssertionError("a section is absent and no problem was reported")
+    backends = {part.value.id: _backend(parts, part, secrets) for part in parts.backends}
+    ids = {backend.name: backend.id for backend in backends.values()}
+    return model.Pop(
+        id=parts.pop.id,
+        name=parts.pop.name,
+        location=parts.pop.location,
+        asn=parts.pop.asn,
+        router_id=parts.pop.router_id,
+        neighbors=tuple(_neighbor(part.value, parts.pop.asn, secrets) for part in parts.neighbors),
+        services=tuple(_service(part, ids) for part in parts.services),
+        backends=MappingProxyType(backends),
+        allowlist=_allowlist(parts.allowlist),
+        timing=_timing(parts.timing),
+        lease=model.Lease(duration_s=parts.lease.duration, on_expiry_hold=parts.lease.on_expiry == "hold"),
+        paths=model.Paths(
+            relay_socket=parts.paths.relay_socket,
+            api_socket=parts.paths.api_socket,
+            state_file=parts.paths.state_file,
+            journal=parts.paths.journal,
+        ),
+        start_without_state=parts.state.on_corrupt == "serve",
+    )
+
+
+def _neighbor(written: schema.Neighbor, own_asn: int, secrets: Secrets) -> model.Neighbor:
+    hops = {"ipv4": written.next_hops.ipv4, "ipv6": written.next_hops.ipv6}
+    return model.Neighbor(
+        address=written.address,
+        local_address=written.local_address,
+        asn=written.asn,
+        hold_time_s=written.hold_time,
+        families=frozenset(_FAMILIES[name] for name in written.families),
+        next_hops=MappingProxyType({_FAMILIES[name]: hop for name, hop in hops.items() if hop is not None}),
+        attributes=MappingProxyType(ladder(written, internal=written.asn == own_asn)),
+        md5=secrets[written.md5_file] if written.md5_file else None,
+        ttl_security_hops=written.ttl_security,
+        port=written.port,
+        passive=written.passive,
+    )
+
+
+def _service(part: Placed[schema.Service], ids: dict[str, int]) -> model.Service:
+    names = part.value.backends
+    return model.Service(
+        name=part.key,
+        prefixes=tuple(part.value.prefixes),
+        backends=tuple(ids.values() if names is None else (ids[name] for name in names)),
+        minimum_healthy=part.value.minimum_healthy,
+    )
+
+
+def _backend(parts: Parts, part: Placed[schema.Backend], secrets: Secrets) -> model.Backend:
+    return model.Backend(
+        id=part.value.id,
+        name=part.value.name,
+        address=part.value.address,
+        weight=part.value.weight,
+        probes=tuple(probe.spec for probe in of_backend(parts, part, secrets)),
+    )
+
+
+def _allowlist(written: schema.Allowlist) -> model.Allowlist:
+    return model.Allowlist(
+        prefixes=frozenset(written.prefixes),
+        next_hops=frozenset(written.next_hops),
+        # The last step before every orderly withdraw cannot be forgotten in a list.
+        communities=frozenset(written.communities) | {GRACEFUL_SHUTDOWN},
+        large_communities=frozenset(written.large_communities),
+    )
+
+
+def _timing(written: schema.Timing) -> model.Timing:
+    return model.Timing(
+        warm_up_s=written.warm_up,
+        unknown_hold_s=written.unknown_hold,
+        hold_down_s=written.hold_down,
+        hold_down_max_s=written.hold_down_max,
+        flap_window_s=written.flap_window,
+        stop_drain_s=written.stop_drain,
+    )

@@ -1,0 +1,85 @@
+"""Every default of the configuration, in one block. docs/configuration.md is generated from the schema that uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from popctl.model.probe import Cadence, Thresholds
+
+# Neighbours
+BGP_PORT = 179
+HOLD_TIME_S = 9
+DEPREFERRED_PREPEND = 3
+DEPREFERRED_MED_STEP = 100
+"""Added to the MED of `normal`."""
+IBGP_LOCAL_PREFERENCE = 100
+"""What routers assume when none is sent; `depreferred` gets half of what `normal` has."""
+
+# Services and backends
+MINIMUM_HEALTHY = 1
+WEIGHT = 100
+PROFILE = "default"
+
+# Probe methods
+IKE_VERSION: Final = 2
+IKE_PORTS: tuple[Literal[500, 4500], ...] = (500, 4500)
+IKE_DEEP_PORT: Final = 500
+L2TP_PORT = 1701
+HTTP_STATUSES = (200,)
+
+# Timing
+WARM_UP_S = 10.0
+UNKNOWN_HOLD_S = 30.0
+HOLD_DOWN_S = 15.0
+HOLD_DOWN_MAX_S = 600.0
+FLAP_WINDOW_S = 900.0
+STOP_DRAIN_S = 0.0
+
+# Lease
+LEASE_S = 3.0
+
+# Paths
+RELAY_SOCKET = Path("/run/popctl/relay.sock")
+API_SOCKET = Path("/run/popctl/api.sock")
+STATE_FILE = Path("/var/lib/popctl/state.json")
+JOURNAL = Path("/var/lib/popctl/journal.jsonl")
+
+
+class Pace(NamedTuple):
+    """When a probe runs and how many outcomes make a verdict."""
+
+    cadence: Cadence
+    thresholds: Thresholds
+
+
+class Profile(NamedTuple):
+    """The two paces of a profile."""
+
+    liveness: Pace
+    deep: Pace
+    """For whole authentications: they cost the gateway two Diffie-Hellman operations each."""
+
+
+_DEEP = Pace(
+    Cadence(interval_s=30.0, jitter=0.2, timeout_s=3.0, retry_s=0.0),
+    Thresholds(rise=1, fall=3, fall_refused=1, stale_after_s=120.0),
+)
+
+PROFILES = {
+    "default": Profile(
+        Pace(
+            Cadence(interval_s=1.0, jitter=0.2, timeout_s=0.5, retry_s=0.0),
+            Thresholds(rise=3, fall=3, fall_refused=1, stale_after_s=5.0),
+        ),
+        _DEEP,
+    ),
+    "fast": Profile(
+        Pace(
+            Cadence(interval_s=0.1, jitter=0.2, timeout_s=0.1, retry_s=0.0),
+            Thresholds(rise=5, fall=3, fall_refused=1, stale_after_s=1.0),
+        ),
+        _DEEP,
+    ),
+}
+"""The built-in profiles. Own ones start from `default`."""

@@ -1,0 +1,248 @@
+"""Text -> typed scalar: addresses, prefixes, communities, durations, names, file paths. One value at a time."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+from pathlib import Path
+from typing import Annotated, TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import PlainValidator
+from pydantic_core import PydanticCustomError
+
+from popctl.model import route
+
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_AS_TRANS = 23456
+_PREFIX_LENGTH = re.compile(r"[0-9]{1,3}")
+_UNIX_PATH_MAX = 107
+_MAX_U32 = 0xFFFFFFFF
+_RESERVED_ASNS = (
+    (0, 0, "RFC 7607"),
+    (_AS_TRANS, _AS_TRANS, "AS_TRANS, RFC 6793"),
+    (65535, 65535, "RFC 7300"),
+    (65552, 131071, "IANA"),
+    (_MAX_U32, _MAX_U32, "RFC 7300"),
+)
+
+ADDRESS_PLACEHOLDER = "{address}"
+"""Stands in a URL or an argument for the address of the backend that is probed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What docs/configuration.md calls a type of value."""
+
+    text: str
+
+
+def refuse(problem: str, remedy: str, found: str | None = None) -> PydanticCustomError:
+    """Return the error to raise for one value; `found` replaces the value where that must not be shown."""
+    return PydanticCustomError("popctl", "{problem}", {"problem": problem, "remedy": remedy, "found": found})
+
+
+def _text(value: object, example: str) -> str:
+    if not isinstance(value, str):
+        raise refuse("is not text", f"write it like {example}")
+    return value
+
+
+def _address(value: object) -> route.Address:
+    text = _text(value, "192.0.2.1 or 2001:db8::1")
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise refuse("is not an IP address", "write it like 192.0.2.1 or 2001:db8::1") from None
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        raise refuse("has a zone, which BGP cannot carry", "use an address without '%'")
+    if address.is_unspecified or address.is_multicast:
+        raise refuse("is not the address of one host", "use a unicast address")
+    return address
+
+
+def _router_id(value: object) -> IPv4Address:
+    text = _text(value, "192.0.2.10")
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        raise refuse("is not an IPv4 address", "a router id is written like 192.0.2.10, also with IPv6") from None
+    if address.is_unspecified:
+        raise refuse("is not a valid BGP identifier (RFC 6286 section 2.1)", "use an address of this PoP's edge host")
+    return address
+
+
+def _prefix(value: object) -> route.Prefix:
+    example = "198.51.100.0/24 or 2001:db8::/48"
+    text = _text(value, example)
+    if not _PREFIX_LENGTH.fullmatch(text.rpartition("/")[2]) or "%" in text or "/" not in text:
+        raise refuse("is not a prefix", f"write it like {example}")
+    try:
+        interface = ip_interface(text)
+    except ValueError:
+        raise refuse("is not a prefix", f"write it like {example}") from None
+    prefix = interface.network
+    if interface.ip != prefix.network_address:
+        raise refuse("has host bits set", f"write {prefix}")
+    if prefix.prefixlen == 0:
+        raise refuse("is a default route", "list the prefixes of the service; popctl never announces everything")
+    if prefix.is_multicast or prefix.is_loopback or prefix.is_link_local:
+        raise refuse("is not a unicast prefix that routers carry", "use a prefix of the service")
+    return prefix
+
+
+def _community(value: object) -> route.Community:
+    try:
+        return route.Community.parse(_text(value, "65010:100"))
+    except ValueError:
+        raise refuse("is not a community (RFC 1997)", "write two numbers of 0..65535 like 65010:100") from None
+
+
+def _large_community(value: object) -> route.LargeCommunity:
+    try:
+        return route.LargeCommunity.parse(_text(value, "65010:1:2"))
+    except ValueError:
+        raise refuse("is not a large community (RFC 8092)", "write three 32-bit numbers like 65010:1:2") from None
+
+
+def _asn(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_U32:
+        raise refuse("is not an AS number", "write a number of 1..4294967294, without 'AS' and without a dot")
+    for low, high, authority in _RESERVED_ASNS:
+        if low <= value <= high:
+            raise refuse(f"is a reserved AS number ({authority})", "use the AS number that was assigned")
+    return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        return round(float(match[1]) * _UNIT_S[match[2]], 9)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise refuse("is not a duration", "write seconds as a number, or text like 500ms, 3s, 15m, 2h")
+
+
+def duration(low_s: float, high_s: float) -> Callable[[object], float]:
+    """Return a reader of durations within bounds, in seconds."""
+
+    def read(value: object) -> float:
+        seconds = _seconds(value)
+        if not low_s <= seconds <= high_s:
+            raise refuse(f"is not within {low_s:g} s and {high_s:g} s", "choose a duration within these bounds")
+        return seconds
+
+    return read
+
+
+def _hold_time(value: object) -> int:
+    seconds = _seconds(value)
+    if seconds in {1.0, 2.0}:
+        raise refuse("a hold time is 0 or at least 3 s (RFC 4271 section 4.2)", "use 9s, or 0 for no keepalives")
+    if not seconds.is_integer() or not 0 <= seconds <= 0xFFFF:  # noqa: PLR2004 - 16 bits in OPEN
+        raise refuse("a hold time is a whole number of seconds up to 65535", "use 9s, or 0 for no keepalives")
+    return int(seconds)
+
+
+def _lease(value: object) -> float:
+    seconds = _seconds(value)
+    if seconds < 1:
+        raise refuse("a lease under 1 s expires while a busy host schedules the agent", "use at least 1s")
+    if seconds > 300:  # noqa: PLR2004 - five minutes
+        raise refuse("the routes of a dead agent would stay for more than 5 minutes", "use at most 5m")
+    return seconds
+
+
+def _jitter(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 0.9:  # noqa: PLR2004 - bound
+        raise refuse("jitter is a share of the interval within 0 and 0.9", "use 0.2")
+    return float(value)
+
+
+def read_name(value: object) -> str:
+    """Read a name that is safe in a key path, a metric label and a command line."""
+    if not _NAME.fullmatch(_text(value, "fra1")):
+        raise refuse("is not a name", "use 1 to 63 letters, digits, '-' and '_', the first a letter or digit")
+    return str(value)
+
+
+def _label(value: object) -> str:
+    text = _text(value, "Frankfurt")
+    if not text.strip() or not text.isprintable() or len(text) > 255:  # noqa: PLR2004 - one line of a display
+        raise refuse("is not one line of 1 to 255 printable characters", "shorten it or remove control characters")
+    return text
+
+
+def _absolute(value: object) -> Path:
+    text = _text(value, "/run/popctl/api.sock")
+    if not text.startswith("/") or not text.isprintable():
+        raise refuse("is not an absolute path", "write it from the root, like /run/popctl/api.sock")
+    return Path(text)
+
+
+def _socket(value: object) -> Path:
+    path = _absolute(value)
+    if len(str(path).encode()) > _UNIX_PATH_MAX:
+        raise refuse(f"is longer than {_UNIX_PATH_MAX} bytes, the limit of a unix socket", "choose a shorter path")
+    return path
+
+
+def _secret_file(value: object) -> Path:
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
+        # It may be the secret itself, put here by mistake.
+        remedy = "put the secret into a file of its own and name that file, like /etc/popctl/secrets/upstream-a"
+        raise refuse("is not an absolute path of a file", remedy, found="a value that is not shown")
+    return Path(value)
+
+
+def _argument(value: object) -> str:
+    text = _text(value, "/usr/local/bin/check")
+    if not text or not text.isprintable():
+        raise refuse("is not an argument", "use printable characters on one line, not empty")
+    return text
+
+
+def _url(value: object) -> str:
+    text = _text(value, "http://{address}:8080/health")
+    if not text.isprintable() or " " in text:
+        raise refuse("is not a URL", "write it like http://{address}:8080/health")
+    try:
+        split_url(text.replace(ADDRESS_PLACEHOLDER, "[2001:db8::1]"))
+        parts = split_url(text.replace(ADDRESS_PLACEHOLDER, "192.0.2.1"))
+    except ValueError:
+        raise refuse("is not a URL", "write it like http://{address}:8080/health") from None
+    if parts.username is not None or parts.password is not None:
+        raise refuse("has credentials in it", "leave them out", found="a value that is not shown")
+    return text
+
+
+def split_url(text: str) -> SplitResult:
+    """Split an HTTP URL. Raises `ValueError` when it is not one or its port is none."""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+        raise ValueError("not an HTTP URL")
+    return parts
+
+
+Address: TypeAlias = Annotated[route.Address, PlainValidator(_address), Kind("address")]
+RouterId: TypeAlias = Annotated[IPv4Address, PlainValidator(_router_id), Kind("IPv4 address")]
+Prefix: TypeAlias = Annotated[route.Prefix, PlainValidator(_prefix), Kind("prefix")]
+Community: TypeAlias = Annotated[route.Community, PlainValidator(_community), Kind("community")]
+LargeCommunity: TypeAlias = Annotated[route.LargeCommunity, PlainValidator(_large_community), Kind("large community")]
+Asn: TypeAlias = Annotated[int, PlainValidator(_asn), Kind("AS number")]
+HoldTime: TypeAlias = Annotated[int, PlainValidator(_hold_time), Kind("duration, whole seconds")]
+LeaseTime: TypeAlias = Annotated[float, PlainValidator(_lease), Kind("duration, 1s..5m")]
+Duration: TypeAlias = Annotated[float, PlainValidator(duration(0.0, 86400.0)), Kind("duration, 0..24h")]
+Interval: TypeAlias = Annotated[float, PlainValidator(duration(0.02, 3600.0)), Kind("duration, 20ms..1h")]
+Jitter: TypeAlias = Annotated[float, PlainValidator(_jitter), Kind("share, 0..0.9")]
+Name: TypeAlias = Annotated[str, PlainValidator(read_name), Kind("name")]
+Label: TypeAlias = Annotated[str, PlainValidator(_label), Kind("text")]
+AbsolutePath: TypeAlias = Annotated[Path, PlainValidator(_absolute), Kind("absolute path")]
+SocketPath: TypeAlias = Annotated[Path, PlainValidator(_socket), Kind("absolute path, at most 107 bytes")]
+SecretFile: TypeAlias = Annotated[Path, PlainValidator(_secret_file), Kind("absolute path of a secret file")]
+Argument: TypeAlias = Annotated[str, PlainValidator(_argument), Kind("text")]
+Url: TypeAlias = Annotated[str, PlainValidator(_url), Kind("URL")]
