@@ -5,8 +5,9 @@ The engine in `popctl.senses.udp` owns sockets, time and entropy; an exchange ow
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from popctl.model.observation import Outcome
 from popctl.model.reason import Reason
