@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", parents=[common], help="raise the lab")
     up.add_argument("--bare", action="store_true", help="do not start the daemons of the edge hosts")
+    commands.add_parser("demo", parents=[common], help="raise it, break it, watch, take it down; 0 if all held")
     commands.add_parser("down", parents=[common], help="take it down, also after a crash")
     commands.add_parser("status", parents=[common], help="tell how the nodes are")
     commands.add_parser("list", help="name the labs that are up")
@@ -148,8 +149,15 @@ def _say(options: argparse.Namespace, text: str, facts: Mapping[str, object]) ->
     print(json.dumps(facts) if options.json else text)
 
 
+def _demo(driver: Driver, _: argparse.Namespace) -> int:
+    from lab import demo  # noqa: PLC0415 - rich is needed by no other command
+
+    return demo.run(driver)
+
+
 _COMMANDS: Mapping[str, Callable[[Driver, argparse.Namespace], int]] = {
     "up": _up,
+    "demo": _demo,
     "down": _down,
     "status": _status,
     "exec": _exec,

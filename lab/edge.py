@@ -1,34 +1,55 @@
-"""The daemons of a PoP's edge host. Everything else of the lab comes from the topology file; this is what popctl adds.
-
-For now an edge runs ExaBGP alone, with a fixed announcement.
-"""
+"""The daemons of a PoP's edge host: ExaBGP with the relay, and the agent. Everything else is in the topology file."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 from lab import daemons
 from lab.driver import Driver
+from lab.errors import NodeError
 
 GROUP = "edge"
 PYTHON = "/opt/popctl/.venv/bin/python"
-_EXABGP = "exabgp"
-_EXABGP_ENVIRONMENT = {
-    "exabgp_daemon_user": "root",
-    "exabgp_api_cli": "false",
-    "exabgp_log_destination": "stdout",
-    "exabgp_log_statistics": "false",
-}
+CONFIG = "/etc/popctl/popctl.yaml"
+AGENT, EXABGP = "agent", "exabgp"
+_RENDERED = "/run/popctl/exabgp"
+_EXABGP_ENVIRONMENT = {"EXABGP_ENVFILE": f"{_RENDERED}/exabgp.ini"}
+_PYTHON_ENVIRONMENT = {"PYTHONPATH": "/opt/popctl", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def start(driver: Driver, node: str) -> None:
-    """Start what an edge host runs.
+    """Start what an edge host runs, from its `popctl.yaml`.
+
+    Raises:
+        NodeError: the configuration is refused, something runs already, or the node does not run.
+    """
+    checked = driver.exec(
+        node, [PYTHON, "-m", "popctl.cli.main", "check", CONFIG, "--write", _RENDERED, "--user", "root"]
+    )
+    if checked.returncode != 0:
+        raise NodeError(driver.plan.name, node, f"popctl check: {checked.stdout}{checked.stderr}".strip())
+    start_exabgp(driver, node)
+    start_agent(driver, node)
+
+
+def start_exabgp(driver: Driver, node: str) -> None:
+    """Start ExaBGP, which starts the relay.
 
     Raises:
         NodeError: it runs already, or the node does not run.
     """
-    argv = [PYTHON, "-m", "exabgp", "server", "/etc/popctl/exabgp-static.conf"]
-    daemons.start(driver, node, _EXABGP, argv, env=_EXABGP_ENVIRONMENT)
+    argv = [PYTHON, "-m", "exabgp", "server", f"{_RENDERED}/exabgp.conf"]
+    daemons.start(driver, node, EXABGP, argv, env=_EXABGP_ENVIRONMENT)
+
+
+def start_agent(driver: Driver, node: str) -> None:
+    """Start the agent.
+
+    Raises:
+        NodeError: it runs already, or the node does not run.
+    """
+    daemons.start(driver, node, AGENT, [PYTHON, "-m", "popctl.agent", CONFIG], env=_PYTHON_ENVIRONMENT)
 
 
 def start_all(driver: Driver) -> None:
@@ -42,9 +63,11 @@ def start_all(driver: Driver) -> None:
 
 
 def stop(driver: Driver, node: str) -> None:
-    """End what `start` started, in good order.
+    """End what `start` started, in good order: the agent withdraws first.
 
     Raises:
         NodeError: it does not run.
     """
-    daemons.send(driver, node, _EXABGP, signal.SIGTERM)
+    with contextlib.suppress(NodeError):
+        daemons.send(driver, node, AGENT, signal.SIGTERM)
+    daemons.send(driver, node, EXABGP, signal.SIGTERM)

@@ -1,0 +1,191 @@
+"""The story that `make demo` tells: two PoPs lose daemons, agents and orders, and the client is served all along."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from lab import daemons, edge
+from lab.drill import Expectation, Step
+from lab.scene import POPS, Scene, Witness
+
+_CLI = [edge.PYTHON, "-m", "popctl.cli.main"]
+_CLI_ENVIRONMENT = ["env", "PYTHONPATH=/opt/popctl", "PYTHONDONTWRITEBYTECODE=1"]
+_CHARON = ["charon-systemd"]
+_XL2TPD = ["xl2tpd", "-D", "-c", "/etc/xl2tpd/xl2tpd.conf", "-p", "/run/xl2tpd/pid", "-C", "/run/xl2tpd/l2tp-control"]
+_LEASE_S = 3.0
+
+
+class Story:
+    """Makes the steps. Which PoP is called `home` is decided by where the client lands at the beginning."""
+
+    def __init__(self, scene: Scene, witness: Witness) -> None:
+        self._scene = scene
+        self._driver = scene.driver
+        self._witness = witness
+        self._begun_unix_s = time.time()
+        self._updates = 0
+        self.home = "pop1"
+        self.other = "pop2"
+        self._landed_on = ""
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps in order. Each is made when the one before is over."""
+        yield self._step(
+            "both PoPs come up",
+            lambda: None,
+            *(Expectation(f"{pop} is announced after its warm-up", self._announced(pop), 15.0) for pop in POPS),
+            Expectation("the client is served", lambda: self._landing() is not None, 15.0),
+        )
+        self._settle_home()
+        yield from self._daemons_die()
+        yield from self._orders()
+        yield from self._agents_die()
+
+    def _daemons_die(self) -> Iterator[Step]:
+        spared = next(node for label, node in self._scene.labels.items() if label == self._landed_on)
+        victim = next(node for node in self._scene.labels.values() if node.startswith(self.home) and node != spared)
+        yield self._step(
+            f"charon on {victim} is killed",
+            lambda: self._kill(victim, "charon"),
+            Expectation(f"{self.home} sees {victim} down", self._verdict(self.home, victim, "down"), 3.0),
+            Expectation(f"{self.home} stays announced: one backend is enough", self._announced(self.home), 3.0),
+        )
+        yield self._step(
+            f"xl2tpd on {spared} is killed; its IKE still answers",
+            lambda: self._kill(spared, "xl2tpd"),
+            Expectation(f"{self.home} is withdrawn", self._withdrawn(self.home), 3.0),
+            Expectation(f"the client lands at {self.other}", self._lands_at(self.other), 5.0),
+        )
+        yield self._step(
+            "the daemons come back",
+            lambda: self._start(victim, spared),
+            Expectation(f"{self.home} is announced again, after rise and hold-down", self._announced(self.home), 15.0),
+        )
+
+    def _orders(self) -> Iterator[Step]:
+        yield self._step(
+            f"{self.other} is ordered out: withdraw --drain 2s",
+            lambda: self._order(self.other, "withdraw", "vpn", "--reason", "demo", "--drain", "2s", "--no-wait"),
+            Expectation("its upstream sees graceful shutdown (65535:0)", self._shuts_down(self.other), 3.0),
+            Expectation(f"{self.other} is withdrawn when the drain is over", self._withdrawn(self.other), 6.0),
+            Expectation(f"the client lands at {self.home}", self._lands_at(self.home), 6.0),
+        )
+        yield self._step(
+            f"the agent of {self.other} is killed and started: the order stands",
+            lambda: self._restart_agent(self.other, signal.SIGKILL),
+            Expectation("it answers again", lambda: self._scene.status(self.other) is not None, 10.0),
+            Expectation("and still keeps the order", self._reason(self.other, "operator-withdraw"), 10.0),
+        )
+        yield self._step(
+            f"{self.other} is ordered back",
+            lambda: self._order(self.other, "announce", "vpn", "--reason", "demo", "--no-wait"),
+            Expectation(f"{self.other} is announced after its warm-up", self._announced(self.other), 10.0),
+        )
+
+    def _agents_die(self) -> Iterator[Step]:
+        pid = self._agent_pid(self.home)
+        self._updates = self._scene.updates(self.home)
+        yield self._step(
+            f"the agent of {self.home} is replaced (SIGHUP: new code, new configuration)",
+            lambda: daemons.send(self._driver, self.home, edge.AGENT, signal.SIGHUP),
+            Expectation("it starts anew under its pid", self._replaced(self.home, pid), 10.0),
+            Expectation(f"{self.home} has sent no UPDATE", lambda: self._quiet(self.home), 10.0),
+        )
+        yield self._step(
+            f"the agent of {self.home} hangs (SIGSTOP)",
+            lambda: daemons.send(self._driver, self.home, edge.AGENT, signal.SIGSTOP),
+            Expectation("its routes are gone at the lease + 1 s at most", self._withdrawn(self.home), _LEASE_S + 1.0),
+            Expectation(f"the client lands at {self.other}", self._lands_at(self.other), _LEASE_S + 3.0),
+        )
+        yield self._step(
+            "it is continued",
+            lambda: daemons.send(self._driver, self.home, edge.AGENT, signal.SIGCONT),
+            Expectation(f"{self.home} is announced again", self._announced(self.home), 10.0),
+        )
+
+    # ------------------------------------------------------------------------------------------------ what is done
+
+    def _step(self, title: str, do: Callable[[], None], *expect: Expectation) -> Step:
+        def begin() -> None:
+            self._begun_unix_s = time.time()
+            do()
+
+        return Step(title, begin, expect)
+
+    def _settle_home(self) -> None:
+        landing = self._witness.latest
+        self._landed_on = (landing.label if landing else None) or next(iter(self._scene.labels))
+        self.home = self._scene.pop_of(self._landed_on) or "pop1"
+        self.other = next(pop for pop in POPS if pop != self.home)
+
+    def _kill(self, node: str, daemon: str) -> None:
+        daemons.send(self._driver, node, daemon, signal.SIGKILL)
+
+    def _start(self, charon_on: str, xl2tpd_on: str) -> None:
+        daemons.start(self._driver, charon_on, "charon", _CHARON)
+        daemons.start(self._driver, xl2tpd_on, "xl2tpd", _XL2TPD)
+
+    def _order(self, pop: str, *words: str) -> None:
+        argv: Sequence[str] = [*_CLI_ENVIRONMENT, *_CLI, *words, "--socket", "/run/popctl/api.sock"]
+        done = self._driver.exec(pop, argv)
+        if done.returncode != 0:
+            raise RuntimeError(f"popctl {' '.join(words)}: {done.stdout}{done.stderr}")
+
+    def _restart_agent(self, pop: str, signum: signal.Signals) -> None:
+        daemons.send(self._driver, pop, edge.AGENT, signum)
+        while daemons.runs(self._driver, pop, edge.AGENT):
+            time.sleep(0.01)
+        edge.start_agent(self._driver, pop)
+
+    def _agent_pid(self, pop: str) -> str:
+        return self._driver.exec(pop, ["daemon", "pid", edge.AGENT]).stdout.strip()
+
+    # ---------------------------------------------------------------------------------------------- what must be so
+
+    def _announced(self, pop: str) -> Callable[[], bool]:
+        return lambda: self._scene.announced(pop)
+
+    def _withdrawn(self, pop: str) -> Callable[[], bool]:
+        return lambda: not self._scene.announced(pop)
+
+    def _shuts_down(self, pop: str) -> Callable[[], bool]:
+        return lambda: "(65535,0)" in self._scene.communities(pop)
+
+    def _landing(self) -> str | None:
+        """Return where the latest question since the step began was answered."""
+        answers = self._witness.since(self._begun_unix_s)
+        return self._scene.pop_of(answers[-1].label) if answers else None
+
+    def _lands_at(self, pop: str) -> Callable[[], bool]:
+        return lambda: self._landing() == pop
+
+    def _verdict(self, pop: str, backend: str, verdict: str) -> Callable[[], bool]:
+        def holds() -> bool:
+            status = self._scene.status(pop) or {}
+            return any(one["name"] == backend and one["verdict"] == verdict for one in status.get("backends", ()))
+
+        return holds
+
+    def _reason(self, pop: str, reason: str) -> Callable[[], bool]:
+        def holds() -> bool:
+            status = self._scene.status(pop) or {}
+            return any(one["reason"] == reason for one in status.get("services", ()))
+
+        return holds
+
+    def _replaced(self, pop: str, pid: str) -> Callable[[], bool]:
+        def holds() -> bool:
+            status = self._scene.status(pop)
+            young = status is not None and status["connected"] and status["uptime_s"] < time.time() - self._begun_unix_s
+            return young and self._agent_pid(pop) == pid
+
+        return holds
+
+    def _quiet(self, pop: str) -> bool:
+        """All is as it was, after the new process has connected and decided."""
+        status = self._scene.status(pop) or {}
+        decided = any(one["reason"] == "healthy" for one in status.get("services", ()))
+        young = status.get("uptime_s", 1e9) < time.time() - self._begun_unix_s
+        return decided and young and self._scene.updates(pop) == self._updates
