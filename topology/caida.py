@@ -1,6 +1,7 @@
 """CAIDA AS-relationship files: serial-1 (`a|b|rel`) and serial-2 (`a|b|rel|source`), plain, gzip or bzip2.
 
-`rel` is -1 (a is a provider of b) or 0 (peers). Lines that start with `#` are comments. The data is CAIDA's: its
+`rel` is -1 (a is a provider of b) or 0 (peers). Lines that start with `#` are comments; one kind of comment is ours,
+`# region|NAME|ASN ASN ...`, because these files say nothing about where an AS's users are. The data is CAIDA's: its
 acceptable-use agreement asks for citation and for permission to redistribute, so none of it is part of this project.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _PROVIDER_CUSTOMER = "-1"
 _PEERS = "0"
+_REGION = "# region|"
 _SERIAL_1_FIELDS = 3
 _SERIAL_2_FIELDS = 4
 
@@ -41,14 +43,14 @@ def load(path: Path) -> AsLinks:
         raise TopologyError([Problem(file=str(path), line=0, text=f"cannot be read: {error}")]) from error
 
 
-def _open(path: Path) -> IO[str]:
+def _open(path: Path, mode: Literal["rt", "wt"] = "rt") -> IO[str]:
     match path.suffix:
         case ".gz":
-            return gzip.open(path, "rt", encoding="ascii")
+            return gzip.open(path, mode, encoding="ascii")
         case ".bz2":
-            return bz2.open(path, "rt", encoding="ascii")
+            return bz2.open(path, mode, encoding="ascii")
         case _:
-            return path.open(encoding="ascii")
+            return path.open(mode, encoding="ascii")
 
 
 def parse(lines: Iterable[str], *, source: str) -> AsLinks:
@@ -57,6 +59,16 @@ def parse(lines: Iterable[str], *, source: str) -> AsLinks:
     for number, line in enumerate(lines, start=1):
         reader.take(number, line)
     return reader.finish()
+
+
+def write(path: Path, links: AsLinks, *, comment: str) -> None:
+    """Write serial-1, packed as the name says. ASes without a link are kept by their region only."""
+    with _open(path, "wt") as stream:
+        stream.write(f"# {comment}\n")
+        for index, name in enumerate(links.regions):
+            stream.write(f"{_REGION}{name}|{' '.join(map(str, links.asns[links.region == index]))}\n")
+        for relation, rows in ((_PROVIDER_CUSTOMER, links.transit), (_PEERS, links.peering)):
+            stream.writelines(f"{first}|{second}|{relation}\n" for first, second in links.asns[rows].tolist())
 
 
 class _Reader:
@@ -71,12 +83,16 @@ class _Reader:
         self._second: list[int] = []
         self._peers: list[bool] = []
         self._numbers: list[int] = []
+        self._regions: dict[int, str] = {}
 
     def _problem(self, number: int, text: str) -> None:
         self._problems.append(Problem(file=self._source, line=number, text=text))
 
     def take(self, number: int, line: str) -> None:
         if line[0] == "#":
+            self._ended = line[-1] == "\n"
+            if line.startswith(_REGION):
+                self._region(number, line)
             return
         self._ended = line[-1] == "\n"
         fields = line.rstrip("\n").split("|")
@@ -100,6 +116,14 @@ class _Reader:
             self._peers.append(relation == _PEERS)
             self._numbers.append(number)
 
+    def _region(self, number: int, line: str) -> None:
+        """Take a comment that says where ASes are."""
+        name, _, asns = line.removeprefix(_REGION).partition("|")
+        try:
+            self._regions.update(dict.fromkeys(map(int, asns.split()), name))
+        except ValueError:
+            self._problem(number, "a region is not followed by AS numbers")
+
     def _same_form(self, number: int, fields: list[str]) -> bool:
         """Tell whether a line of another width is the first one of data and of a known width."""
         if len(fields) not in (_SERIAL_1_FIELDS, _SERIAL_2_FIELDS):
@@ -122,7 +146,7 @@ class _Reader:
         if self._problems:
             raise TopologyError(sorted(self._problems, key=lambda problem: problem.line))
         pairs = np.stack([first, second], axis=1)
-        return links_from_pairs(pairs[~peers], pairs[peers])
+        return links_from_pairs(pairs[~peers], pairs[peers], region_of=self._regions)
 
     def _find_disagreements(
         self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], peers: npt.NDArray[np.bool_]

@@ -17,6 +17,8 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from topology.links import distinct
+
 if TYPE_CHECKING:
     from topology.links import AsLinks
 
@@ -144,7 +146,7 @@ def compile_links(links: AsLinks) -> FlatGraph:
 
 
 def _distinct(rows: npt.NDArray[np.integer], count: int) -> Ints:
-    packed = np.unique(rows[:, 0].astype(np.int64) * count + rows[:, 1])
+    packed = distinct(rows[:, 0].astype(np.int64) * count + rows[:, 1])
     return np.stack([packed // max(count, 1), packed % max(count, 1)], axis=1).astype(np.int32)
 
 

