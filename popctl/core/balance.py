@@ -1,0 +1,75 @@
+"""From what is wanted to balancer tables, and what makes wanted tables impossible."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+from popctl.model.balancer import BalancedService, HashKey, Problem, Tables
+
+
+def problems(tables: Tables) -> tuple[Problem, ...]:
+    """Say why these tables cannot be put in force; empty when they can."""
+    found = [p for service in tables.services for p in _service_problems(service, tables)]
+    vips = Counter(vip for service in tables.services for vip in service.vips)
+    found += [
+        Problem(key="services", text=f"VIP {vip} is in more than one service", remedy="leave it in one of them")
+        for vip, times in vips.items()
+        if times > 1
+    ]
+    return tuple(found)
+
+
+def warnings(service: BalancedService) -> tuple[Problem, ...]:
+    """Say what the chosen hash key breaks."""
+    key = f"services.{service.name}.balancer.key"
+    match service.key:
+        case HashKey.SPI:
+            return ()
+        case HashKey.SOURCE_IP:
+            text = "clients behind one CGNAT address all meet on one backend, and one that changes its address moves"
+        case HashKey.SOURCE_IP_PORT:
+            text = "unlabelled IKE breaks on its move from UDP 500 to 4500 and on every NAT rebind"
+        case HashKey.FIVE_TUPLE:
+            text = "unlabelled ESP goes to another backend than its IKE, and every NAT rebind breaks"
+    return (Problem(key=key, text=f"{service.key}: {text}", remedy="label the backends and use spi"),)
+
+
+def _service_problems(service: BalancedService, tables: Tables) -> list[Problem]:
+    at = f"services.{service.name}"
+    members = set(service.rows.row(0)) if service.rows.count else set()
+    labelled = set(service.labels.ike.values())
+    found = []
+    if service.key is HashKey.SPI:
+        found += [
+            Problem(
+                key=f"{at}.balancer.key",
+                text=f"backend {_name(tables, b)} has no label, so new SAs cannot be spread by SPI",
+                remedy="give it an id of the plan, or use source-ip",
+            )
+            for b in sorted(members - labelled)
+        ]
+    for backend in sorted(members | labelled):
+        forward = tables.backends.get(backend)
+        for version in sorted({vip.version for vip in service.vips}):
+            gateway = forward and (forward.ipv4 if version == 4 else forward.ipv6)  # noqa: PLR2004 - IP version
+            if gateway is None:
+                found.append(
+                    Problem(
+                        key=f"backends.{_name(tables, backend)}",
+                        text=f"has no IPv{version} address, but {service.name} has an IPv{version} VIP",
+                        remedy="set its address on the balancer's link",
+                    )
+                )
+    slices = sorted(service.labels.esp)
+    found += [
+        Problem(key=f"{at}.spi", text=f"ESP slices {a} and {b} overlap", remedy="let the SPI plan give them out")
+        for a, b in pairwise(slices)
+        if b.first <= a.last
+    ]
+    return found
+
+
+def _name(tables: Tables, backend: int) -> str:
+    forward = tables.backends.get(backend)
+    return forward.name if forward else str(backend)

@@ -1,0 +1,162 @@
+"""Weighted rendezvous rows: which backend a row prefers, and who follows when that one is down.
+
+A pure function of (seed, ids, weights), so that all balancers of a PoP agree without talking. Every backend draws a
+waiting time per row, exponential with its weight as the rate; the row lists them by waiting time. Taking a backend
+away therefore moves only its own share, and giving it back restores exactly what was.
+
+Only correctly rounded operations (+ - * /) and bit operations are used, never a library logarithm: the last bit of
+`log` differs between machines, and two balancers must not differ in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from hashlib import shake_256
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from popctl.model.balancer import KERNEL_DEPTH, MAX_SLOT, ROWS, Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from numpy.typing import NDArray
+
+    Words: TypeAlias = NDArray[np.uint64]
+    Reals: TypeAlias = NDArray[np.float64]
+
+WEIGHT_UNIT = 64
+"""Weights are whole numbers of 1/64, so that noise in a measurement moves nothing."""
+HYSTERESIS = 2.0 / WEIGHT_UNIT
+"""A measured weight must be this far from the one in force before it replaces it."""
+_CHUNK = 2048
+"""Rows at a time: all columns of a chunk stay in the processor's cache."""
+_TABLE_BITS = 14
+_SLOT_BITS = 8
+
+
+def quantise(measured: float, in_force: int | None = None) -> int:
+    """Return a weight (1.0 is full) in whole 1/64, at least 1: the one in force unless the change is worth a move."""
+    if in_force is not None and abs(measured - in_force / WEIGHT_UNIT) < HYSTERESIS:
+        return in_force
+    return max(1, round(measured * WEIGHT_UNIT))
+
+
+def build(weights: Mapping[int, int], seed: bytes, rows: int = ROWS) -> Rows:
+    """Return the rows of backends by id -> weight (whole, positive).
+
+    Raises:
+        ValueError: a weight is not positive, or an id does not fit in a slot of the mark.
+    """
+    ids = sorted(weights)
+    if any(weights[b] < 1 for b in ids) or any(not 0 <= b < MAX_SLOT for b in ids):
+        raise ValueError(f"ids must be 0..{MAX_SLOT - 1} and weights positive: {dict(weights)}")
+    if not ids:
+        return Rows(width=0, order=b"")
+    row_words = _words(seed, b"rows", rows)
+    backend_words = np.array([_words(seed, b"backend %d" % b, 1)[0] for b in ids], np.uint64)
+    rates = np.array([1.0 / weights[b] for b in ids], np.float64)
+    slots = np.array([b + 1 for b in ids], np.uint64)
+    order = np.empty((rows, len(ids)), np.uint8)
+    for start in range(0, rows, _CHUNK):
+        part = row_words[start : start + _CHUNK]
+        order[start : start + len(part)] = _order(part, backend_words, rates, slots)
+    return Rows(width=len(ids), order=order.tobytes())
+
+
+def eligible(rows: Rows, number: int, usable: AbstractSet[int]) -> tuple[int, int] | None:
+    """Return the first usable backend of a row and its rank, or None when none is usable."""
+    return next(((b, rank) for rank, b in enumerate(rows.row(number)) if b in usable), None)
+
+
+def packed(rows: Rows) -> list[int]:
+    """Return each row's first four slots as a mark: the most preferred in the low byte."""
+    if not rows.width:
+        return []
+    table = np.frombuffer(rows.order, np.uint8).reshape(-1, rows.width)[:, :KERNEL_DEPTH]
+    marks = np.zeros(len(table), np.uint32)
+    for rank in range(table.shape[1]):
+        marks |= table[:, rank].astype(np.uint32) << np.uint32(8 * rank)
+    result: list[int] = marks.tolist()
+    return result
+
+
+def rescue(rows: Rows, usable: AbstractSet[int]) -> dict[int, int]:
+    """Return row -> slot for the rows whose first four backends are all unusable while a later one is usable.
+
+    Empty until at least four backends are out at once, so that one flap stays one element.
+    """
+    if rows.width <= KERNEL_DEPTH or len(usable) > rows.width - KERNEL_DEPTH:
+        return {}
+    table = np.frombuffer(rows.order, np.uint8).reshape(-1, rows.width)
+    good = np.zeros(256, np.bool_)
+    good[[b + 1 for b in usable]] = True
+    lost = np.flatnonzero(~good[table[:, :KERNEL_DEPTH]].any(axis=1))
+    rest = table[lost, KERNEL_DEPTH:]
+    usable_there = good[rest]
+    first = usable_there.argmax(axis=1)
+    found = usable_there.any(axis=1)
+    chosen = rest[np.arange(len(rest)), first]
+    return dict(zip(lost[found].tolist(), chosen[found].tolist(), strict=True))
+
+
+def _words(seed: bytes, purpose: bytes, count: int) -> Words:
+    """Draw 64-bit words from a keyed stream."""
+    key = len(seed).to_bytes(2, "big") + seed + purpose
+    return np.frombuffer(shake_256(key).digest(count * 8), "<u8").astype(np.uint64)
+
+
+def _order(row_words: Words, backend_words: Words, rates: Reals, slots: Words) -> NDArray[np.uint8]:
+    base, step = _waiting_table()
+    x = row_words[:, None] ^ backend_words[None, :]
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    index = (x >> np.uint64(64 - _TABLE_BITS)).astype(np.intp)
+    x <<= np.uint64(_TABLE_BITS)
+    x >>= np.uint64(11)
+    wait = x.view(np.int64).astype(np.float64)
+    wait *= 2.0**-53
+    wait *= step[index]
+    wait += base[index]
+    wait *= rates
+    # Positive doubles sort like their bits; the low byte makes room for whose waiting time it is.
+    key = wait.view(np.uint64)
+    key >>= np.uint64(_SLOT_BITS)
+    key <<= np.uint64(_SLOT_BITS)
+    key |= slots
+    key.sort(axis=1)
+    return (key & np.uint64(0xFF)).astype(np.uint8)
+
+
+@cache
+def _waiting_table() -> tuple[Reals, Reals]:
+    """Return -ln(1 - v) at the ends of 2**14 equal intervals of v, as values and differences.
+
+    The last interval, where the curve runs to infinity, ends at the middle of a further half: those draws come last
+    in their row anyhow.
+    """
+    size = 1 << _TABLE_BITS
+    v = np.arange(size + 1, dtype=np.float64) / size
+    v[size] = 1.0 - 0.25 / size
+    ends = _minus_log(1.0 - v)
+    return ends[:-1], np.diff(ends)
+
+
+def _minus_log(y: Reals) -> Reals:
+    """Return -ln(y) for 0 < y <= 1, correctly rounded operations only.
+
+    y = m * 2**e and ln m = 2 artanh((m - 1) / (m + 1)), whose series ends far below the last bit.
+    """
+    mantissa, exponent = np.frexp(y)
+    z = (mantissa - 1.0) / (mantissa + 1.0)
+    square = z * z
+    total = np.zeros_like(z)
+    for odd in range(41, 0, -2):
+        total = total * square + 1.0 / odd
+    ln2 = 0.6931471805599453
+    return -(2.0 * z * total + exponent * ln2)
