@@ -232,21 +232,22 @@ class _Walk:
         return self.hashed(address, Reason.SOURCE_HASH, "source-hash", key)
 
     def by_ports(self) -> Steering:
-        sport, dport = self.raw(0, 16), self.raw(16, 16)
-        if sport is None or dport is None:
-            return self.drop(Reason.NO_BACKEND)
-        parts = [self.packet.source.packed]
+        source = self.packet.source.packed
+        parts: list[bytes | None] = [source, self.raw(0, 16)]
         if self.service.key is HashKey.FIVE_TUPLE:
-            parts += [self.packet.destination.packed, bytes([self.packet.protocol]), sport, dport]
-        else:
-            parts += [sport]
+            protocol = bytes([self.packet.protocol])
+            parts = [source, self.packet.destination.packed, protocol, self.raw(0, 16), self.raw(16, 16)]
+        key = [part for part in parts if part is not None]
+        if len(key) < len(parts):
+            return self.drop(Reason.NO_BACKEND)
         self.why.append(f"hash of {self.service.key}")
         # A concatenation in nftables pads every part to four bytes.
-        return self.hashed(b"".join(p + bytes(-len(p) % 4) for p in parts), Reason.SOURCE_HASH, "port-hash")
+        return self.hashed(b"".join(p + bytes(-len(p) % 4) for p in key), Reason.SOURCE_HASH, "port-hash")
 
     def icmp(self) -> Steering:
         v4 = self.packet.version == 4  # noqa: PLR2004 - IP version
-        if self.number(0, 8) not in (_V4_ERRORS if v4 else _V6_ERRORS):
+        kind = self.number(0, 8)
+        if kind is not None and kind not in (_V4_ERRORS if v4 else _V6_ERRORS):
             return self.other()
         self.why.append("ICMP error about a packet of a backend")
         # (version and header length), protocol, destination, source port, destination port of the quoted packet
