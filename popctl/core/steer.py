@@ -265,8 +265,8 @@ class _Walk:
                 known = self.remembered(self.address(kind, client))
                 if known is not None:
                     return self.to(known, Reason.ICMP_QUOTE, f"quote-{kind}")
-            if self.service.key is HashKey.SOURCE_IP:
-                return self.hashed(client, Reason.ICMP_QUOTE, "quote-hash")
+        if plain and self.service.key is HashKey.SOURCE_IP:
+            return self.hashed(client, Reason.ICMP_QUOTE, "quote-hash") if client else self.drop(Reason.NO_BACKEND)
         self.why.append("no one backend can be named: copied to all")
         return Steering(
             reason=Reason.REPLICATED, service=self.service.name, rule="quote-replicate", why=tuple(self.why)
