@@ -43,7 +43,7 @@ def backend(number: int, *probes: ProbeSpec) -> Backend:
     return Backend(
         id=number,
         name=f"b{number}",
-        address=ip_address(f"10.0.0.{number}"),
+        address=ip_address(f"127.0.1.{number}"),
         weight=100,
         probes=probes or (ike(), l2tp()),
     )

@@ -6,11 +6,17 @@ file was altered.
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from popctl.agent.journal import event_of
 from popctl.agent.world import World
+from popctl.config.errors import ConfigError
+from popctl.config.load import parse as parse_config
 from popctl.model.instant import NEVER, Instant
 from popctl.model.pop import Pop
 from popctl.wire.errors import WireError
@@ -80,3 +86,45 @@ def _turn(world: World, number: int, line: TurnLine) -> Replayed | None:
     if decided is None and line.decision is None:
         return None
     return Replayed(line=number, at=line.at, recorded=line.decision, decided=decided)
+
+
+def _parse(line: StartLine) -> Pop:
+    """Return the PoP of a start line. Secrets decide nothing, and a journal has none: any text stands in for them."""
+    return parse_config(line.config, line.source, read_secret=lambda _: "not-in-the-journal")
+
+
+def _tell(turn: Replayed, *, as_json: bool) -> None:
+    decided = () if turn.decided is None else turn.decided.services
+    mark = "same" if turn.identical else "DIFFERENT"
+    if as_json:
+        rungs = {one.service: [str(one.announce), str(one.reason)] for one in decided}
+        print(json.dumps({"line": turn.line, "at": turn.at, "identical": turn.identical, "services": rungs}))  # noqa: T201
+        return
+    rungs_text = "; ".join(
+        f"{one.service}: {one.announce} ({one.reason}), {one.healthy} healthy of {one.needed} needed" for one in decided
+    )
+    print(f"{turn.at:14.3f}  {mark:<9}  {rungs_text or 'nothing was decided'}")  # noqa: T201 - a command's output
+
+
+def main(arguments: list[str]) -> int:
+    """Replay a file; exit code 1 when any decision differs, 2 when the file cannot be replayed."""
+    parser = argparse.ArgumentParser(prog="popctl replay", description="Decide a journal again and compare.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    options = parser.parse_args(arguments)
+    turns = different = 0
+    try:
+        with options.file.open(encoding="utf-8") as lines:
+            for turn in replay(lines, _parse):
+                turns += 1
+                different += not turn.identical
+                _tell(turn, as_json=options.json)
+    except (ReplayError, ConfigError, OSError, UnicodeDecodeError) as error:
+        sys.stderr.write(f"{options.file}: {error}\n")
+        return 2
+    sys.stderr.write(f"{turns} decisions, {different} different\n")
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Operator commands. Speaks HTTP to agents like any other client."""

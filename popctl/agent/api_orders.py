@@ -1,0 +1,245 @@
+"""Orders of operators: checked, persisted, told to the loop, audited; in this order, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import structlog
+
+from popctl.agent import api_problems
+from popctl.agent.api_status import Reporter
+from popctl.agent.events import IntentsChanged
+from popctl.agent.intents import IntentStore, StateCorruptError, StateWriteError
+from popctl.agent.loop import Loop
+from popctl.core import health
+from popctl.model.instant import Instant
+from popctl.model.observation import Intent, IntentKind
+from popctl.model.pop import Backend, Pop, Service
+from popctl.model.view import Verdict
+from popctl.wire.agent_api import OrderReply
+from popctl.wire.agent_order import EVERY_SERVICE, Order
+
+_LOG = structlog.get_logger("popctl.orders")
+
+DECIDED_WITHIN_S = 2.0
+"""How long an answer waits for the loop; the order stands even if the loop is slower."""
+WRITTEN_WITHIN_S = 5.0
+"""How long an order waits for the one before it: a disk that hangs must not collect requests."""
+_AUDIT_MODE = 0o600
+
+_Orders: TypeAlias = Mapping[tuple[IntentKind, str], Intent]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """The two clocks of the host."""
+
+    monotonic: Callable[[], Instant]
+    wall: Callable[[], float]
+    """Unix time in seconds."""
+
+
+class Desk:
+    """Where orders are taken. Holds no orders itself: the store does."""
+
+    def __init__(self, pop: Pop, loop: Loop, store: IntentStore, reporter: Reporter, clocks: Clocks) -> None:
+        self._pop = pop
+        self._loop = loop
+        self._store = store
+        self._reporter = reporter
+        self._clocks = clocks
+        self._one_at_a_time = asyncio.Lock()
+        self._audit_file = store.path.with_name("audit.jsonl")
+
+    async def place(self, order: Order, owner: str) -> OrderReply:
+        """Take an order: replaces one for the same target.
+
+        Raises:
+            RefusedError: it is not taken; nothing was changed.
+        """
+        targets = self._targets(order.kind, order.target)
+        async with self._turn():
+            if order.kind is IntentKind.DRAIN and not order.force:
+                self._interlock(order.target)
+            before = _by_target(self._store.intents)
+            placed = {(order.kind, target): self._intent(order, target, owner, before) for target in targets}
+            fresh = any(key not in before for key in placed)
+            what = {"action": "place", "kind": order.kind, "targets": targets, "forced": order.force}
+            return await self._change(owner, order.reason, {**before, **placed}, what, changed=fresh)
+
+    async def lift(self, kind: IntentKind, target: str, reason: str, owner: str) -> OrderReply:
+        """Lift the order for `target`, if there is one.
+
+        Raises:
+            RefusedError: it still stands; nothing was changed.
+        """
+        lifted = {(kind, name) for name in self._targets(kind, target)}
+        async with self._turn():
+            before = _by_target(self._store.intents)
+            after = {key: intent for key, intent in before.items() if key not in lifted}
+            if self._store.corrupt is None and len(after) == len(before):
+                return self._reply(changed=False, decided=True, audited=True)
+            what = {"action": "lift", "kind": kind, "targets": tuple(sorted(name for _, name in lifted))}
+            return await self._change(owner, reason, after, what, changed=True)
+
+    async def reset(self, reason: str, owner: str) -> OrderReply:
+        """Begin anew with no orders after the state file turned out to be corrupt; a copy of it is kept.
+
+        Raises:
+            RefusedError: the file is sound, or cannot be replaced.
+        """
+        async with self._turn():
+            corrupt = self._store.corrupt
+            if corrupt is None:
+                raise api_problems.state_sound()
+            try:
+                kept = await asyncio.to_thread(self._store.reset, unix_s=self._clocks.wall())
+            except StateWriteError as error:
+                raise api_problems.not_written(str(error)) from error
+            what = {"action": "reset", "was_corrupt": corrupt.problem, "kept_as": None if kept is None else str(kept)}
+            return await self._tell((), owner, reason, what, changed=True)
+
+    async def _change(
+        self, owner: str, reason: str, after: _Orders, what: dict[str, Any], *, changed: bool
+    ) -> OrderReply:
+        intents = tuple(after.values())
+        before = self._store.intents
+        try:
+            # Off the event loop: a slow disk must not cost the lease.
+            await asyncio.to_thread(self._store.save, intents)
+        except StateCorruptError as error:
+            raise api_problems.state_corrupt(str(error)) from error
+        except StateWriteError as error:
+            raise api_problems.not_written(str(error)) from error
+        details = {**what, "before": _plain(before), "after": _plain(intents)}
+        return await self._tell(intents, owner, reason, details, changed=changed)
+
+    async def _tell(
+        self, intents: tuple[Intent, ...], owner: str, reason: str, details: dict[str, Any], *, changed: bool
+    ) -> OrderReply:
+        self._loop.put(IntentsChanged(intents))
+        entry = {"unix_s": self._clocks.wall(), "owner": owner, "reason": reason, **details}
+        _LOG.info("order", **entry)
+        audited = await asyncio.to_thread(_append, self._audit_file, entry)
+        decided = await self._decided(intents)
+        return self._reply(changed=changed, decided=decided, audited=audited)
+
+    async def _decided(self, intents: tuple[Intent, ...]) -> bool:
+        def is_decided(loop: Loop) -> bool:
+            view = loop.world.view()
+            return view.intents == intents and not view.state_corrupt
+
+        try:
+            async with asyncio.timeout(DECIDED_WITHIN_S):
+                await self._loop.until(is_decided)
+        except TimeoutError:
+            return False
+        return True
+
+    def _reply(self, *, changed: bool, decided: bool, audited: bool) -> OrderReply:
+        return OrderReply(
+            changed=changed,
+            decided=decided,
+            audited=audited,
+            intents=self._reporter.intents().intents,
+            services=self._reporter.services(frozenset(service.name for service in self._pop.services)),
+        )
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(WRITTEN_WITHIN_S):
+                await self._one_at_a_time.acquire()
+        except TimeoutError as error:
+            raise api_problems.busy("the order before this one is still being written; nothing was changed") from error
+        try:
+            yield
+        finally:
+            self._one_at_a_time.release()
+
+    def _targets(self, kind: IntentKind, target: str) -> tuple[str, ...]:
+        if kind is IntentKind.DRAIN:
+            known = tuple(backend.name for backend in self._pop.backends.values())
+            noun = "backend"
+        else:
+            known = tuple(service.name for service in self._pop.services)
+            noun = "service"
+            if target == EVERY_SERVICE:
+                return known
+        if target not in known:
+            raise api_problems.unknown_target(noun, target, known)
+        return (target,)
+
+    def _intent(self, order: Order, target: str, owner: str, before: _Orders) -> Intent:
+        now, drain_s = self._clocks.monotonic(), order.drain_s
+        standing = before.get((order.kind, target))
+        if standing is not None:
+            # A second order never brings a service back for another drain, nor makes the running one longer.
+            drain_s = min(drain_s, max(standing.drain_until - now, 0.0))
+        return Intent(
+            kind=order.kind,
+            target=target,
+            reason=order.reason,
+            owner=owner,
+            created_unix_s=self._clocks.wall(),
+            drain_s=drain_s,
+            drain_until=now + drain_s if drain_s else 0.0,
+        )
+
+    def _interlock(self, name: str) -> None:
+        """Refuse to drain a backend that a service cannot spare.
+
+        Counted from the orders in the store, so that two drains at once cannot both be the last that is allowed.
+        """
+        backend = next(one for one in self._pop.backends.values() if one.name == name)
+        draining = {intent.target for intent in self._store.intents if intent.kind is IntentKind.DRAIN}
+        withdrawn = {intent.target for intent in self._store.intents if intent.kind is IntentKind.WITHDRAW}
+        if name in draining or self._verdict(backend) is Verdict.DOWN:
+            return
+        for service in self._pop.services:
+            if backend.id in service.backends and service.name not in withdrawn:
+                self._spare(service, backend, draining)
+
+    def _spare(self, service: Service, backend: Backend, draining: set[str]) -> None:
+        others = [self._pop.backends[one] for one in service.backends if one != backend.id]
+        left = sum(one.name not in draining and self._verdict(one) is Verdict.UP for one in others)
+        if left < service.minimum_healthy:
+            raise api_problems.interlocked(
+                f"draining {backend.name} leaves service {service.name} with {left} healthy backends,"
+                f" it needs {service.minimum_healthy}; remedy: undrain or repair another backend first, or use force"
+            )
+
+    def _verdict(self, backend: Backend) -> Verdict:
+        return health.backend_verdict(backend, self._loop.world.view().health, self._clocks.monotonic())[0]
+
+
+def _by_target(intents: Iterable[Intent]) -> dict[tuple[IntentKind, str], Intent]:
+    return {(intent.kind, intent.target): intent for intent in intents}
+
+
+def _plain(intents: Iterable[Intent]) -> list[dict[str, object]]:
+    keys = ("kind", "target", "reason", "owner", "created_unix_s", "drain_s")
+    return [{key: getattr(intent, key) for key in keys} | {"kind": intent.kind.value} for intent in intents]
+
+
+def _append(path: Path, entry: dict[str, Any]) -> bool:
+    """Add a line to the audit file. It never stands in the way of an order that is in force already."""
+    line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, _AUDIT_MODE)
+        try:
+            written = os.write(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _LOG.error("audit file not written", path=str(path), error=error.strerror)
+        return False
+    return written == len(line)

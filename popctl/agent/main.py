@@ -1,0 +1,249 @@
+"""Wiring and life of the agent process: build the parts, run them together, end them in order.
+
+The four ways to end and what each means for the routes: docs/decisions/001.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+
+import structlog
+
+from popctl.agent.api import Api
+from popctl.agent.api_orders import Clocks
+from popctl.agent.api_recent import LastSeen
+from popctl.agent.api_status import Build
+from popctl.agent.events import ActualChanged, IntentsChanged, StopOrdered
+from popctl.agent.intents import IntentStore, StateCorruptError
+from popctl.agent.journal import Journal
+from popctl.agent.loop import Loop
+from popctl.agent.metrics import Metrics, Reading
+from popctl.agent.notify import Notifier
+from popctl.agent.world import World
+from popctl.bgp.exabgp import ExaBgpSpeaker
+from popctl.config.errors import ConfigError
+from popctl.config.load import parse, read
+from popctl.model.pop import Pop
+from popctl.senses.runner import Senses
+from popctl.wire.exchanges import exchange_for
+
+_LOG = structlog.get_logger("popctl.agent")
+
+VERSION = version("popctl")
+
+PROOF_TIMEOUT_S = 10.0
+"""How long an ordered stop waits, beyond the drain, for the proof of the last withdraw."""
+EXIT_UNPROVEN = 75
+"""EX_TEMPFAIL: the agent ended, but the last withdraw was not proven."""
+EXIT_CONFIG = 78
+"""EX_CONFIG."""
+
+
+class Ending(Enum):
+    """Why the agent leaves its main loop."""
+
+    STOPPED = "stopped"
+    UNPROVEN = "unproven"
+    REPLACE = "replace"
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A configuration and where it came from."""
+
+    pop: Pop
+    text: str
+    source: Path
+
+    @classmethod
+    def load(cls, source: Path) -> Configured:
+        """Read and check. Raises `ConfigError` with every problem."""
+        text = read(source)
+        return cls(parse(text, str(source)), text, source)
+
+
+class Agent:
+    """All parts of one agent. Made once per process; a new configuration means a new process image."""
+
+    def __init__(self, configured: Configured) -> None:
+        self._configured = configured
+        pop = configured.pop
+        clock = time.monotonic
+        self._store = IntentStore(pop.paths.state_file)
+        self._world = World(pop)
+        self._journal = Journal(
+            pop.paths.journal,
+            world=self._world,
+            config_text=configured.text,
+            source=str(configured.source),
+            wall_clock=time.time,
+        )
+        self._speaker = ExaBgpSpeaker(pop, clock=clock, alive=self._loop_turns)
+        self._metrics = Metrics(
+            pop=pop,
+            world=self._world,
+            clock=clock,
+            version=VERSION,
+            readings=(
+                Reading("popctl_lease_renewals", "Renewals that the relay confirmed.", lambda: self._speaker.renewals),
+                Reading(
+                    "popctl_probe_slots_missed",
+                    "Probe slots that passed unused.",
+                    lambda: self._senses.stats().missed_total,
+                ),
+                Reading("popctl_journal_failures", "Times the journal stopped.", lambda: self._journal.failures),
+            ),
+        )
+        last_seen = LastSeen()
+        self._loop = Loop(self._world, self._speaker, clock, (self._journal, self._metrics, last_seen))
+        self._senses = Senses(
+            pop,
+            self._loop.put,
+            exchange_for=exchange_for,
+            clock=clock,
+            entropy=os.urandom,
+            rng=Random(os.urandom(16)),  # noqa: S311 - jitter only; entropy is for the wire
+        )
+        self._api = Api(
+            pop=pop,
+            loop=self._loop,
+            store=self._store,
+            last_seen=last_seen,
+            metrics=self._metrics.text,
+            clocks=Clocks(monotonic=clock, wall=time.time),
+            build=Build(version=VERSION, config_digest=sha256(configured.text.encode()).hexdigest()[:16]),
+        )
+        self._notifier = Notifier()
+        self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+
+    def _loop_turns(self) -> bool:
+        """The lease is renewed only while decisions are being made; a process that only breathes is not alive."""
+        return time.monotonic() - self._loop.turned_at < self._configured.pop.lease.duration_s / 2
+
+    async def run(self) -> Ending:
+        """Run until told to end. A part that fails takes the whole process down: the lease covers the network."""
+        self._restore_orders()
+        self._journal.open(time.monotonic())
+        running = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            running.add_signal_handler(number, self._signals.put_nowait, number)
+        async with asyncio.TaskGroup() as group:
+            parts = [
+                group.create_task(part)
+                for part in (
+                    self._loop.run(),
+                    self._speaker.run(lambda actual: self._loop.put(ActualChanged(actual))),
+                    self._senses.run(),
+                    self._api.run(),
+                    self._metrics.watch_lag(),
+                    self._watch(),
+                )
+            ]
+            ending = await self._until_told()
+            for part in parts:
+                part.cancel()
+        self._journal.close()
+        return ending
+
+    def _restore_orders(self) -> None:
+        try:
+            intents = self._store.load(unix_s=time.time(), now=time.monotonic())
+        except StateCorruptError as error:
+            _LOG.error("state file corrupt: staying out", error=str(error))
+            self._loop.put(IntentsChanged((), corrupt=True))
+        else:
+            self._loop.put(IntentsChanged(intents))
+
+    async def _until_told(self) -> Ending:
+        """Wait for a signal that ends the agent, and do what must be done while all parts still work."""
+        while True:
+            number = await self._signals.get()
+            if number is not signal.SIGHUP:
+                return await self._stop()
+            if await self._new_configuration_is_good():
+                self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+                await self._speaker.release()
+                return Ending.REPLACE
+
+    async def _stop(self) -> Ending:
+        self._notifier.send("STOPPING=1")
+        _LOG.info("stopping", drain_s=self._configured.pop.timing.stop_drain_s)
+        self._loop.put(StopOrdered())
+        try:
+            async with asyncio.timeout(self._configured.pop.timing.stop_drain_s + PROOF_TIMEOUT_S):
+                await self._loop.until(_all_withdrawn)
+        except TimeoutError:
+            actual = self._world.view().actual
+            _LOG.error("stopped without proof of the last withdraw", pending=sorted(map(str, actual.pending)))
+            return Ending.UNPROVEN
+        return Ending.STOPPED
+
+    async def _new_configuration_is_good(self) -> bool:
+        try:
+            await asyncio.to_thread(Configured.load, self._configured.source)
+        except ConfigError as error:
+            _LOG.error("new configuration refused; the present one stays in force", problems=str(error).splitlines())
+            return False
+        return True
+
+    async def _watch(self) -> None:
+        """Tell the service manager that we live, only while the loop turns."""
+        ready = False
+        while True:
+            if self._loop.decision is not None and not ready:
+                self._notifier.send("READY=1")
+                ready = True
+            if self._loop_turns():
+                self._notifier.send("WATCHDOG=1", f"STATUS={_summary(self._loop)}")
+            await asyncio.sleep(min(1.0, (self._notifier.watchdog_s or 2.0) / 3))
+
+
+def _all_withdrawn(loop: Loop) -> bool:
+    actual = loop.world.view().actual
+    ordered = loop.decision is not None and loop.world.stopping and not loop.decision.desired.routes
+    return ordered and actual.inherited and not actual.routes and not actual.pending
+
+
+def _summary(loop: Loop) -> str:
+    if loop.decision is None:
+        return "starting"
+    return "; ".join(
+        f"{one.service}: {one.announce} ({one.reason}), {one.healthy} of {one.needed} needed backends healthy"
+        for one in loop.decision.desired.services
+    )
+
+
+def run(source: Path) -> int:
+    """Run the agent of the configuration `source` and return the exit code."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        configured = Configured.load(source)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_CONFIG
+    ending = asyncio.run(Agent(configured).run())
+    if ending is Ending.REPLACE:
+        with suppress(OSError):
+            sys.stderr.flush()
+        # The same pid goes on as a new process image: new code, new configuration, the same routes.
+        os.execv(sys.executable, [sys.executable, "-m", "popctl.agent", str(source)])  # noqa: S606 - no shell wanted
+    return EXIT_UNPROVEN if ending is Ending.UNPROVEN else 0

@@ -1,0 +1,159 @@
+"""`popctl check`: a configuration, and what it generates, judged before any agent or ExaBGP sees it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+import popctl
+from popctl.cli.exits import Exit
+from popctl.cli.options import AsJson, printable, write_json
+
+if TYPE_CHECKING:
+    from popctl.bgp.render import Installation
+    from popctl.config.errors import Problem
+    from popctl.model.pop import Pop
+
+# Only this command reads configurations and speaks to ExaBGP's tools; their imports, pydantic above all, stand inside
+# the functions, or every other command would pay for them.
+
+DEFAULT_DIRECTORY = Path("/etc/popctl/exabgp")
+_RELAY, _TEMPLATE = "relay.py", "exabgp.conf.tmpl"
+_TOLD_LINES = 5
+"""The last lines of what ExaBGP says; the ones before are where in its own code it says so."""
+
+
+def check(
+    file: Path,
+    /,
+    *,
+    write: Annotated[Path | None, Parameter(name="--write")] = None,
+    user: str = "popctl",
+    json: AsJson = False,
+) -> int:
+    """Check a configuration file, every problem at once, and let ExaBGP judge what is generated from it.
+
+    Parameters
+    ----------
+    file
+        The configuration file.
+    write
+        Folder for what ExaBGP and the relay need: exabgp.conf (mode 0600), exabgp.ini, exabgp.env, relay.json.
+        Written only when there is no problem.
+    user
+        User that ExaBGP runs as.
+    """
+    from popctl.config.errors import ConfigError  # noqa: PLC0415
+    from popctl.config.load import load  # noqa: PLC0415
+
+    try:
+        pop = load(file)
+    except ConfigError as error:
+        return _say(file, error.problems, (), as_json=json)
+    problems, files = _generate(pop, _installation(write or DEFAULT_DIRECTORY, user))
+    if write is not None and not _exists(user):
+        remedy = "create it, or name another one with --user"
+        problems = (*problems, _problem("--user", user, "no such user on this host", remedy))
+    written: tuple[Path, ...] = ()
+    if write is not None and not problems:
+        try:
+            written = tuple(_write(write, files))
+        except OSError as error:
+            problems = (_problem(str(write), str(error), "cannot be written", "name a folder that can be written"),)
+    return _say(file, problems, written, as_json=json)
+
+
+def _generate(pop: Pop, installation: Installation) -> tuple[tuple[Problem, ...], Mapping[str, str]]:
+    from popctl.bgp import render, validate  # noqa: PLC0415
+    from popctl.bgp.errors import ExaBgpMissingError  # noqa: PLC0415
+
+    try:
+        files = render.render(pop, installation)
+        # ExaBGP insists that the user exists, which says nothing about a configuration that is checked elsewhere.
+        judged = render.render(pop, replace(installation, user=pwd.getpwuid(os.geteuid()).pw_name))
+        complaints = validate.validate(judged, _exabgp())
+    except render.RenderError as error:
+        remedy = "change the configuration or the folder; see docs/configuration.md"
+        return (_problem(error.where, "valid so far", error.problem, remedy),), {}
+    except ExaBgpMissingError as error:
+        return (_problem("(exabgp)", error.program, error.problem, "install exabgp>=5.0.14,<6"),), {}
+    except OSError as error:
+        remedy = "reinstall popctl: a file of it is missing"
+        return (_problem("(template)", str(installation.template), str(error), remedy),), {}
+    remedy = "this is a gap of popctl's own checks; please report it"
+    told = complaints[-_TOLD_LINES:]
+    return tuple(_problem("(exabgp validate)", line, "ExaBGP refuses it", remedy) for line in told), files
+
+
+def _problem(path: str, found: str, problem: str, remedy: str) -> Problem:
+    from popctl.config.errors import Problem  # noqa: PLC0415
+
+    return Problem(path=path, found=found, problem=problem, remedy=remedy)
+
+
+def _installation(directory: Path, user: str) -> Installation:
+    from popctl.bgp.render import Installation  # noqa: PLC0415
+
+    share = _share()
+    return Installation(
+        directory=directory.absolute(),
+        relay=share / _RELAY,
+        template=share / _TEMPLATE,
+        python=Path(sys.executable),
+        user=user,
+    )
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
+def _share() -> Path:
+    """Return the folder of the relay and the template: of the checkout, or of the installed package."""
+    checkout = Path(popctl.__file__).resolve().parent.parent / "exabgp"
+    return checkout if (checkout / _RELAY).is_file() else Path(sys.prefix) / "share" / "popctl"
+
+
+def _exabgp() -> Path | None:
+    """Return the ExaBGP of this virtual environment, which need not be on PATH; None leaves the search to PATH."""
+    beside = Path(sys.executable).with_name("exabgp")
+    return beside if beside.is_file() else None
+
+
+def _write(directory: Path, files: Mapping[str, str]) -> Iterator[Path]:
+    from popctl.bgp.render import MODES  # noqa: PLC0415
+
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        path, temporary = directory / name, directory / f"{name}.new"
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, MODES[name])
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
+            os.fchmod(descriptor, MODES[name])
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+        yield path
+
+
+def _say(file: Path, problems: tuple[Problem, ...], written: tuple[Path, ...], *, as_json: bool) -> int:
+    if as_json:
+        found = [asdict(problem) for problem in problems]
+        write_json({"ok": not problems, "file": str(file), "problems": found, "written": [str(one) for one in written]})
+    elif problems:
+        sys.stderr.write("".join(f"{printable(f'{file}: {problem}')}\n" for problem in problems))
+    else:
+        sys.stdout.write("".join((f"{file}: no problem found\n", *(f"wrote {path}\n" for path in written))))
+    return Exit.PROBLEMS if problems else Exit.OK

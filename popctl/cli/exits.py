@@ -1,0 +1,48 @@
+"""Exit codes of every command: one table, for scripts. docs/operations.md repeats it."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What a command's exit code says. From 64 on: the numbers of sysexits.h."""
+
+    OK = 0
+    PROBLEMS = 1
+    """A check or a replay found problems."""
+    USAGE = 2
+    INTERLOCK = 4
+    """The agent refused, because a service would lose its minimum of healthy backends."""
+    NOT_FOUND = 5
+    """No such service, backend or prefix in this PoP."""
+    MISSING = 6
+    """An optional part of popctl is not installed here."""
+    UNREACHABLE = 69
+    """No agent answers at the socket."""
+    REFUSED = 70
+    """The agent refused for another reason; it says which."""
+    STATE = 74
+    """The agent cannot write its state file, or cannot believe it. Nothing was changed."""
+    UNPROVEN = 75
+    """Ordered, but not proven (yet). The output says what is missing."""
+    PROTOCOL = 76
+    """What answered at the socket does not speak this API."""
+    NO_PERMISSION = 77
+    INTERRUPTED = 130
+    """Ctrl-C; an order that was accepted before stands."""
+
+
+MEANINGS = {
+    Exit.OK: "done, and where it concerns routes: proven",
+    Exit.PROBLEMS: "a check or a replay found problems",
+    Exit.USAGE: "wrong usage",
+    Exit.INTERLOCK: "refused: a service would lose its minimum of healthy backends",
+    Exit.NOT_FOUND: "no such service, backend or prefix",
+    Exit.MISSING: "an optional part is not installed",
+    Exit.UNREACHABLE: "no agent answers",
+    Exit.REFUSED: "the agent refused for another reason",
+    Exit.STATE: "the state file cannot be written or believed; nothing changed",
+    Exit.UNPROVEN: "ordered, not proven yet",
+    Exit.PROTOCOL: "what answers does not speak this API",
+    Exit.NO_PERMISSION: "no permission",
+    Exit.INTERRUPTED: "interrupted; an accepted order stands",
+}

@@ -1,0 +1,169 @@
+"""The JSON of an order to the agent, read strictly: every problem at once, unknown keys refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from popctl.model.observation import IntentKind
+from popctl.wire.agent_api import FieldProblem
+from popctl.wire.errors import WireError
+
+MAX_REASON_CHARACTERS = 500
+MAX_NAME_CHARACTERS = 100
+MAX_DRAIN_S = 7 * 86400.0
+EVERY_SERVICE = "*"
+"""As the target of a withdraw: all services of the PoP at once, or none."""
+
+_SHOWN_CHARACTERS = 80
+_SHOWN_PROBLEMS = 20
+"""A body of thousands of wrong keys must not become an answer of megabytes."""
+_KEYS = ("kind", "target", "reason", "drain_s", "force")
+
+JsonObject: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What an operator asks for. Who asks is told by the socket, never by the body."""
+
+    kind: IntentKind
+    target: str
+    reason: str
+    drain_s: float = 0.0
+    """WITHDRAW only: graceful shutdown (RFC 8326) is announced this long first."""
+    force: bool = False
+    """DRAIN only: go on although a service loses its minimum of healthy backends."""
+
+
+class OrderError(WireError):
+    """The body is no order. Carries every problem that was found."""
+
+    def __init__(self, problems: tuple[FieldProblem, ...]) -> None:
+        super().__init__("; ".join(str(problem) for problem in problems))
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+def encode_order(order: Order) -> bytes:
+    """Return the body of `POST /v1/intents`."""
+    body = {"kind": order.kind, "target": order.target, "reason": order.reason}
+    return json.dumps(body | {"drain_s": order.drain_s, "force": order.force}, separators=(",", ":")).encode()
+
+
+def decode_order(body: bytes) -> Order:
+    """Read the body of `POST /v1/intents`.
+
+    Raises:
+        OrderError: it is no order.
+    """
+    document = _document(body)
+    problems = (*_key_problems(document), *_value_problems(document))
+    if problems:
+        raise OrderError(problems[:_SHOWN_PROBLEMS])
+    return Order(
+        kind=IntentKind(document["kind"]),
+        target=document["target"],
+        reason=document["reason"].strip(),
+        drain_s=float(document.get("drain_s", 0.0)),
+        force=document.get("force", False),
+    )
+
+
+def reason_problem(reason: object, key: str = "reason") -> FieldProblem | None:
+    """Return what is wrong with the reason of an order, if anything. It ends up in logs, files and terminals."""
+    remedy = f"say why, in 1 to {MAX_REASON_CHARACTERS} printable characters on one line"
+    if not isinstance(reason, str) or not reason.strip():
+        return FieldProblem(key=key, found=show(reason), problem="an order needs a reason", remedy=remedy)
+    if len(reason) > MAX_REASON_CHARACTERS or not reason.isprintable():
+        return FieldProblem(key=key, found=show(reason), problem="too long, or not printable", remedy=remedy)
+    return None
+
+
+def show(value: object) -> str:
+    """Return the beginning of a found value, safe to print."""
+    try:
+        text = json.dumps(value, default=repr)
+    except RecursionError:
+        return "(nested too deeply)"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def _document(body: bytes) -> JsonObject:
+    try:
+        document = json.loads(body, object_pairs_hook=_without_duplicates)
+    except OrderError:
+        raise
+    except (ValueError, RecursionError) as error:
+        found = show(body[:_SHOWN_CHARACTERS].decode(errors="replace"))
+        raise OrderError((_whole(found, f"not JSON ({type(error).__name__})"),)) from error
+    if not isinstance(document, dict):
+        raise OrderError((_whole(show(document), "not a JSON object"),))
+    return document
+
+
+def _whole(found: str, problem: str) -> FieldProblem:
+    return FieldProblem(
+        key="(body)", found=found, problem=problem, remedy='send {"kind": ..., "target": ..., "reason": ...}'
+    )
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        problem = FieldProblem(key=show(twice), found="two of it", problem="ambiguous", remedy="send each key once")
+        raise OrderError((problem,))
+    return document
+
+
+def _key_problems(document: JsonObject) -> Iterator[FieldProblem]:
+    for key in document:
+        if key not in _KEYS:
+            known = ", ".join(_KEYS)
+            yield FieldProblem(
+                key=show(key), found="an unknown key", problem="not part of an order", remedy=f"use {known}"
+            )
+
+
+def _value_problems(document: JsonObject) -> Iterator[FieldProblem]:
+    kind, target = document.get("kind"), document.get("target")
+    if kind not in tuple(IntentKind):
+        kinds = " or ".join(IntentKind)
+        yield FieldProblem(key="kind", found=show(kind), problem="not a kind of order", remedy=f"use {kinds}")
+    if not isinstance(target, str) or not 0 < len(target) <= MAX_NAME_CHARACTERS or not target.isprintable():
+        yield FieldProblem(
+            key="target",
+            found=show(target),
+            problem="not a name",
+            remedy="name a service (withdraw) or backend (drain)",
+        )
+    problem = reason_problem(document.get("reason"))
+    if problem is not None:
+        yield problem
+    yield from _option_problems(document, kind)
+
+
+def _option_problems(document: JsonObject, kind: object) -> Iterator[FieldProblem]:
+    drain_s, force = document.get("drain_s", 0.0), document.get("force", False)
+    if not _is_duration(drain_s):
+        remedy = f"seconds from 0 to {MAX_DRAIN_S:.0f}"
+        yield FieldProblem(key="drain_s", found=show(drain_s), problem="not a drain time", remedy=remedy)
+    elif drain_s and kind == IntentKind.DRAIN:
+        remedy = "leave it out: a backend drains until it is undrained"
+        yield FieldProblem(key="drain_s", found=show(drain_s), problem="only for withdraw", remedy=remedy)
+    if not isinstance(force, bool):
+        yield FieldProblem(key="force", found=show(force), problem="not true or false", remedy="use true or false")
+
+
+def _is_duration(value: object) -> bool:
+    # bool is an int in Python; an int too big for a float cannot be checked for being finite.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= MAX_DRAIN_S and math.isfinite(value)

@@ -1,0 +1,45 @@
+"""Run `popctl` as operators do: a process of its own, against an agent in this one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 - JSON
+        return json.loads(self.out)
+
+
+async def start(*words: str, socket: Path | None = None) -> Process:
+    environment = {**os.environ, "NO_COLOR": "1"}
+    if socket is not None:
+        environment["POPCTL_SOCKET"] = str(socket)
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "popctl.cli.main", *words, stdout=PIPE, stderr=PIPE, env=environment
+    )
+
+
+async def ended(process: Process) -> Ended:
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def popctl(*words: str, socket: Path | None = None) -> Ended:
+    return await ended(await start(*words, socket=socket))

@@ -1,0 +1,171 @@
+"""status, why, check and how the command line itself fails: as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from popctl.cli.client import AgentClient, PermissionDeniedError
+from popctl.model.observation import Outcome
+from popctl.model.reason import Reason
+from tests.eventually import eventually_async
+from tests.unit.agent import api_rig
+from tests.unit.cli.command_line import popctl
+
+NOBODY = 65534
+GOOD = Path("tests/data/config/good/minimal.yaml")
+GOOD_TEXT = GOOD.read_text()
+
+
+async def test_status_shows_service_route_session_backend_and_order(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent:
+        await popctl("drain", "b2", "--reason", "new kernel", socket=agent.socket)
+        result = await popctl("status", socket=agent.socket)
+    assert (result.code, result.err) == (0, "")
+    for expected in ("PoP pop1 (1, Testville)", "normal", "healthy", "198.51.100.0/24", "proven", "established"):
+        assert expected in result.out
+    assert "draining" in result.out
+    assert "new kernel" in result.out
+
+
+async def test_status_json_is_the_answer_of_the_api(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent:
+        result = await popctl("status", "--json", socket=agent.socket)
+    assert result.code == 0
+    assert (result.json["pop"]["name"], result.json["services"][0]["announce"]) == ("pop1", "normal")
+
+
+async def test_status_raises_the_alarm_when_exabgp_is_not_connected(tmp_path: Path) -> None:
+    async with api_rig.running(api_rig.small_pop(tmp_path)) as agent:
+        agent.speaker.report(type(agent.speaker.actual)())
+        await eventually_async(lambda: not agent.world.view().actual.connected)
+        result = await popctl("status", socket=agent.socket)
+    assert "ExaBGP is not connected" in result.out
+
+
+async def test_why_shows_the_chain_and_nothing_that_a_terminal_would_obey(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent:
+        agent.observe(1, Outcome.FAIL, Reason.WRONG_ANSWER, detail="\x1b[2Jnotify [bold]7[/bold]", times=3)
+        await eventually_async(lambda: agent.loop.decision and agent.loop.decision.desired.services[0].healthy == 1)
+        result = await popctl("why", "198.51.100.1", socket=agent.socket)
+    assert result.code == 0
+    for expected in ("198.51.100.0/24 belongs to service vpn", "decision normal (healthy)", "backend b1 down"):
+        assert expected in result.out
+    assert "last fail: wrong-answer (\\x1b[2Jnotify [bold]7[/bold])" in result.out
+    assert "\x1b" not in result.out
+
+
+async def test_why_json_and_unknown_prefix(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent:
+        found = await popctl("why", "2001:db8:100::/48", "--json", socket=agent.socket)
+        unknown = await popctl("why", "203.0.113.0/24", socket=agent.socket)
+        wrong = await popctl("why", "vpn", socket=agent.socket)
+    assert (found.code, found.json["service"]["name"]) == (0, "vpn")
+    assert (unknown.code, "there is: 198.51.100.0/24" in unknown.err) == (5, True)
+    assert wrong.code == 2
+
+
+@pytest.mark.parametrize("words", [("status",), ("why", "10.0.0.0/8"), ("withdraw", "--reason", "x")])
+async def test_no_agent_exits_69(tmp_path: Path, words: tuple[str, ...]) -> None:
+    result = await popctl(*words, "--socket", str(tmp_path / "api.sock"))
+    assert (result.code, result.out) == (69, "")
+    assert "no agent answers at" in result.err
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\xff\xfe[[",
+        b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{",
+    ],
+)
+async def test_answer_of_something_else_exits_76(tmp_path: Path, answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, tmp_path / "api.sock"):
+        result = await popctl("status", socket=tmp_path / "api.sock")
+    assert (result.code, result.out) == (76, "")
+    assert "does not speak this API" in result.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_socket_of_another_user_is_no_permission(tmp_path: Path) -> None:
+    """In this process: another user may not even be able to read the interpreter."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "api.sock"))
+        listener.listen()
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(PermissionDeniedError) as caught:
+                AgentClient(tmp_path / "api.sock").status()
+        finally:
+            os.seteuid(0)
+    assert caught.value.exit_code == 77
+
+
+async def test_reader_that_has_seen_enough_is_no_crash(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent:
+        command = (sys.executable, "-m", "popctl.cli.main", "status", "--json", "--socket", str(agent.socket))
+        read, write = os.pipe()
+        os.close(read)
+        process = await asyncio.create_subprocess_exec(*command, stdout=write, stderr=asyncio.subprocess.PIPE)
+        os.close(write)
+        _, err = await process.communicate()
+    assert (process.returncode, err) == (141, b"")
+
+
+async def test_help_lists_every_exit_code() -> None:
+    result = await popctl("--help")
+    assert result.code == 0
+    for code in ("4: refused", "69: no agent", "75: ordered, not proven"):
+        assert code in result.out
+
+
+async def test_check_of_a_good_configuration_exits_0_after_exabgp_has_judged_it() -> None:
+    result = await popctl("check", str(GOOD))
+    assert (result.code, result.out, result.err) == (0, f"{GOOD}: no problem found\n", "")
+
+
+async def test_check_tells_every_problem_in_both_forms_and_exits_1(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(GOOD_TEXT.replace("id: 1\n", "id: x\n", 1).replace("65000", "-1"))
+    text, document = await popctl("check", str(bad)), await popctl("check", str(bad), "--json")
+    assert (text.code, document.code, document.json["ok"]) == (1, 1, False)
+    paths = [problem["path"] for problem in document.json["problems"]]
+    assert paths == ["pop.id", "neighbors[0].asn"]
+    assert all(path in text.err for path in paths)
+
+
+async def test_check_of_a_missing_file_exits_1(tmp_path: Path) -> None:
+    result = await popctl("check", str(tmp_path / "none.yaml"))
+    assert (result.code, "No such file" in result.err) == (1, True)
+
+
+async def test_check_write_leaves_the_files_that_exabgp_runs_on(tmp_path: Path) -> None:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    result = await popctl("check", str(GOOD), "--write", str(tmp_path / "out"), "--user", user)
+    assert result.code == 0
+    modes = {path.name: path.stat().st_mode & 0o777 for path in listing(tmp_path / "out")}
+    assert modes == {"exabgp.conf": 0o600, "exabgp.ini": 0o644, "exabgp.env": 0o644, "relay.json": 0o644}
+
+
+async def test_check_write_for_a_user_that_does_not_exist_writes_nothing(tmp_path: Path) -> None:
+    result = await popctl("check", str(GOOD), "--write", str(tmp_path / "out"), "--user", "no-such-user")
+    assert (result.code, "no such user" in result.err) == (1, True)
+    assert not (tmp_path / "out").exists()
+
+
+def listing(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir())
