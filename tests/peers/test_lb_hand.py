@@ -1,0 +1,128 @@
+"""The nftables hand among other people's rules: drift of every kind, what is kept, and how fast a flap is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from popctl.lb.nft import NftBalancer
+from popctl.model.balancer import BalancerActual, Tables
+from popctl.wire import packet
+from popctl.wire.packet import UDP
+from tests.balancers import CLIENT4, VIP4, esp_spi, rows, tables, without
+from tests.eventually import eventually, eventually_async
+from tests.peers.lb_net import Net, needs_nft, net
+
+__all__ = ["net"]
+pytestmark = [pytest.mark.peer, needs_nft]
+WANTED = tables(6, rows=rows(6, size=512))
+FOREIGN = (
+    "table inet filter { chain input { type filter hook input priority 0; policy accept; tcp dport 22 accept; }; }"
+)
+
+
+@pytest.fixture
+def host(net: Net) -> Net:
+    """Provide a balancer host and a namespace that sends to it."""
+    net.add("lb", "in")
+    net.link("in", "i0", "192.0.2.2/24", "lb", "l0", "192.0.2.1/24 10.77.0.1/24 2001:db8:77::1/64")
+    return net
+
+
+@asynccontextmanager
+async def running(host: Net, wanted: Tables = WANTED) -> AsyncIterator[tuple[NftBalancer, list[BalancerActual]]]:
+    """Run the hand with these tables in force."""
+    balancer = NftBalancer(netns=host.name("lb"), audit_s=0.2)
+    log: list[BalancerActual] = []
+    try:
+        await balancer.set(wanted)
+        task = asyncio.create_task(balancer.run(log.append))
+        await eventually_async(lambda: log and log[-1].in_force)
+        yield balancer, log
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    finally:
+        await balancer.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "flush chain inet popctl vpn.v4.ike500",
+        "delete element inet popctl alive { 2 }",
+        "add element inet popctl draining { 2 }",
+        "flush map inet popctl vpn.slices",
+        "insert rule inet popctl vpn.v4.esp drop",
+        "add chain inet popctl intruder",
+        "delete table ip popctl",
+        "delete table inet popctl",
+    ],
+)
+async def test_every_kind_of_drift_is_noticed_and_put_right(host: Net, damage: str) -> None:
+    async with running(host) as (_, log):
+        host.inside("lb", "nft", *damage.split())
+        await eventually_async(lambda: log[-1].drift_repairs == 1 and log[-1].in_force)
+    async with running(host) as (_, log):
+        assert log[-1].writes == 0
+
+
+@pytest.mark.parametrize("damage", ["rule del priority 5100", "route flush table 5103", "-6 route flush table 5103"])
+async def test_lost_rules_and_routes_are_put_back(host: Net, damage: str) -> None:
+    async with running(host) as (_, log):
+        before = [host.ip("lb", what) for what in ("rule show", "route show table 5103", "-6 route show table 5103")]
+        host.ip("lb", damage)
+        await eventually_async(lambda: log[-1].drift_repairs == 1)
+        after = [host.ip("lb", what) for what in ("rule show", "route show table 5103", "-6 route show table 5103")]
+    assert after[1:] == before[1:]
+    assert sorted(after[0].splitlines()) == sorted(before[0].splitlines())
+
+
+async def test_other_peoples_rules_are_not_touched_and_do_not_disturb(host: Net) -> None:
+    host.inside("lb", "nft", "-f", "-", stdin=FOREIGN)
+    host.ip("lb", "rule add fwmark 1 lookup 100 priority 200")
+    before = host.inside("lb", "nft", "-a", "list", "table", "inet", "filter"), host.ip("lb", "rule show priority 200")
+    async with running(host) as (balancer, log):
+        host.inside("lb", "nft", "add", "rule", "inet", "filter", "input", "counter")
+        host.inside("lb", "nft", "delete", "rule", "inet", "filter", "input", "handle", "4", check=False)
+        await balancer.set(without(WANTED, 1))
+        await eventually_async(lambda: 1 not in log[-1].alive)
+        assert log[-1].drift_repairs == 0
+    listing = host.inside("lb", "nft", "-a", "list", "table", "inet", "filter")
+    assert before[0].splitlines()[:4] == listing.splitlines()[:4]
+    assert host.ip("lb", "rule show priority 200") == before[1]
+
+
+async def test_what_was_learnt_and_counted_survives_a_restart_and_new_rows(host: Net) -> None:
+    async with running(host):
+        raw = host.packet_socket("in", "i0")
+        body = packet.udp(40000, 4500, packet.esp(esp_spi(3)))
+        raw.send(host.mac("lb", "l0") + host.mac("in", "i0") + b"\x08\x00" + packet.ip(CLIENT4, VIP4, UDP, body))
+
+        def learnt() -> bool:
+            return "0x00000004" in host.inside("lb", "nft", "list", "map", "inet", "popctl", "vpn.v4.by-port")
+
+        eventually(learnt)
+    async with running(host, tables(5, rows=rows(5, size=512))) as (_, log):
+        assert log[-1].in_force
+        assert learnt()
+        assert "packets 1" in host.inside("lb", "nft", "list", "counter", "inet", "popctl", "to.3.esp-slice")
+
+
+async def test_a_flap_of_one_of_64_backends_is_in_the_kernel_within_ten_milliseconds(host: Net) -> None:
+    """p99 of 200; the assertion leaves room for a busy machine, the bench prints the figure."""
+    wanted = tables(64)
+    async with running(host, wanted) as (balancer, log):
+        took = []
+        for turn in range(200):
+            state = without(wanted, turn % 64) if turn % 2 == 0 else wanted
+            start = time.perf_counter()
+            await balancer.set(state)
+            await eventually_async(lambda alive=state.alive: log[-1].alive == alive, every_s=0.0005)  # type: ignore[misc]
+            took.append(time.perf_counter() - start)
+        assert log[-1].elements_changed == 200
+    assert sorted(took)[197] <= 0.050
+    assert sorted(took)[100] <= 0.010
