@@ -1,0 +1,148 @@
+"""Load as values: what backends and PoPs use of what they have. Absent always means unknown, never 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TypeAlias
+
+from popctl.model.instant import Instant
+from popctl.model.reason import Reason
+
+
+class Resource(StrEnum):
+    """What a VPN server can run out of. The value names the unit; all of them add up over backends."""
+
+    SESSIONS = "sessions"
+    """Users that are connected: established IKE SAs, or L2TP sessions where there are more of those."""
+    HANDSHAKES = "handshakes_s"
+    """IKE exchanges with Diffie-Hellman per second: first contacts and rekeys of IKE SAs."""
+    BITS = "bit_s"
+    """The busier direction of the host's links."""
+    PACKETS = "packet_s"
+    """Both directions."""
+    CPU = "cpu_cores"
+    """Cores kept busy by user, system and softirq time."""
+    ADDRESSES = "addresses"
+    """Leases of the address pools."""
+
+
+Amounts: TypeAlias = Mapping[Resource, float]
+"""So much of each resource. In what is used an absent resource is unknown; in a capacity it is unlimited."""
+
+NOTHING_KNOWN: Amounts = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One class of traffic of a backend."""
+
+    sessions: int
+    bit_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficClasses:
+    """Sessions by what they move: a few bulk users fill a link long before sessions are many."""
+
+    interactive: Share
+    bulk: Share
+
+    @property
+    def bulk_part(self) -> float:
+        """The share of all bits that bulk sessions move; 0 when nothing moves."""
+        total = self.interactive.bit_s + self.bulk.bit_s
+        return self.bulk.bit_s / total if total else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSample:
+    """What one look at one backend's meter gave."""
+
+    backend: int
+    at: Instant
+    used: Amounts
+    unknown: Mapping[Resource, Reason] = field(default_factory=dict)
+    """Why a resource is absent from `used`."""
+    classes: TrafficClasses | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """One resource of one backend over time."""
+
+    smooth: float
+    """EWMA."""
+    peak: float
+    """The highest value, fading."""
+    at: Instant
+    """When it was last known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendLoad:
+    """All that is remembered of a backend's load from sample to sample."""
+
+    tracks: Mapping[Resource, Track] = field(default_factory=dict)
+    unknown: Mapping[Resource, Reason] = field(default_factory=dict)
+    """Why the latest sample lacked a resource."""
+    classes: TrafficClasses | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadTiming:
+    """How samples become a load."""
+
+    smoothing_s: float = 15.0
+    """Time constant of the EWMA."""
+    peak_half_life_s: float = 120.0
+    stale_after_s: float = 10.0
+    """A resource not heard of for so long is unknown: two intervals of the meter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tightness:
+    """How full something is, by the tightest of its limited resources."""
+
+    at_least: float
+    """Used by capacity, 1.0 is full. What is unknown can only add to it."""
+    resource: Resource | None
+    """The tightest; None when nothing is known or limited."""
+    missing: Reason | None = None
+    """Why `at_least` may be too low; None: it is exact."""
+
+    @property
+    def exact(self) -> bool:
+        """Every limited resource is known."""
+        return self.missing is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PopLoad:
+    """One PoP in the fleet's view, as it last said of itself."""
+
+    level: int
+    """Where it stands on its ladder of levels; 0 is normal."""
+    announcing: bool
+    """It announces to at least one upstream."""
+    used: Amounts
+    peak: Amounts
+    """What receivers are judged by: at least `used`."""
+    capacity: Amounts
+    at: Instant
+    """When this was heard, on the reader's clock, less the age that it had then."""
+    settling: bool = False
+    """Its last load-driven step is not verified yet: nobody else may move load to or from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetLoad:
+    """The load of all PoPs, the own one included, as one PoP sees it."""
+
+    fleet: str
+    """Which fleet."""
+    pops: Mapping[str, PopLoad]
+    at: Instant
+    """When the store last confirmed this view."""
