@@ -1,0 +1,47 @@
+"""What every test run has: a count of the tests that met real daemons, and a floor under it."""
+
+from __future__ import annotations
+
+import pytest
+
+_REAL = ("peer", "lab")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--real-peers-at-least",
+        type=int,
+        default=0,
+        metavar="N",
+        help="fail when fewer tests with real daemons ran; CI knows how many this machine can run",
+    )
+
+
+class RealPeers:
+    """Counts tests marked `peer` or `lab` by what became of them."""
+
+    def __init__(self, at_least: int) -> None:
+        self.at_least = at_least
+        self.ran = 0
+        self.skipped = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not any(mark in report.keywords for mark in _REAL):
+            return
+        # A skip can come from the set-up (a fixture) or from the test itself.
+        self.skipped += report.skipped
+        self.ran += report.when == "call" and not report.skipped
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self.ran < self.at_least and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.write_line(f"real-peer tests: {self.ran} ran, {self.skipped} skipped")
+        if self.ran < self.at_least:
+            terminalreporter.write_line(f"ERROR: at least {self.at_least} real-peer tests must run here", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(RealPeers(config.getoption("--real-peers-at-least")), "real-peers")
