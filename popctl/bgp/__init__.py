@@ -1,0 +1,1 @@
+"""The BGP hand: whole wanted tables in, proven facts out."""

@@ -43,4 +43,4 @@ class Speaker(Protocol):
         """Hold the connection and the lease, and work until cancelled. Cancelling leaves routes and session alone."""
 
     async def release(self) -> None:
-        """Give the lease back in good order: the relay withdraws nothing now and waits for a successor for one lease."""
+        """Give the lease back in good order: the relay withdraws nothing and waits one lease for a successor."""

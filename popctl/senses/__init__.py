@@ -1,0 +1,1 @@
+"""Senses: the world in, observations out. They measure and judge nothing."""

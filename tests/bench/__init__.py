@@ -1,0 +1,1 @@
+"""Figures: one line each and bench.json."""

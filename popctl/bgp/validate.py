@@ -1,0 +1,80 @@
+"""Ask the real ExaBGP what it thinks of rendered files, before anything is replaced."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from popctl.bgp.errors import ExaBgpMissingError
+from popctl.bgp.render import CONF, MODES, RELAY, SETTINGS
+
+OLDEST, TOO_NEW = (5, 0, 14), (6,)
+_TIMEOUT_S = 20.0
+
+
+def find() -> Path:
+    """Return the ExaBGP on PATH. Raises `ExaBgpMissingError`."""
+    found = shutil.which("exabgp")
+    if found is None:
+        raise ExaBgpMissingError("exabgp", "not found on PATH")
+    return Path(found)
+
+
+def version(program: Path) -> str:
+    """Return the version of `program`.
+
+    Raises:
+        ExaBgpMissingError: it does not run, or its version is not one that popctl speaks.
+    """
+    output = _run(program, "version").stdout
+    found = re.search(r"^ExaBGP\s*:\s*(\S+)", output, re.MULTILINE)
+    if found is None:
+        raise ExaBgpMissingError(str(program), "tells no version")
+    numbers = tuple(int(part) for part in re.findall(r"\d+", found[1].partition("-")[0]))
+    if not OLDEST <= numbers < TOO_NEW:
+        raise ExaBgpMissingError(str(program), f"is version {found[1]}")
+    return found[1]
+
+
+def validate(files: Mapping[str, str], program: Path | None = None) -> tuple[str, ...]:
+    """Run `exabgp validate` on the rendered files; return what it complains about, nothing when all is well.
+
+    Raises:
+        ExaBgpMissingError: there is no ExaBGP to ask.
+    """
+    program = program or find()
+    version(program)
+    with tempfile.TemporaryDirectory(prefix="popctl-") as name:
+        directory = Path(name)
+        for file in (CONF, SETTINGS, RELAY):
+            path = directory / file
+            path.touch(mode=MODES[file])
+            path.write_text(files[file], encoding="ascii")
+        environment = {**os.environ, "EXABGP_ENVFILE": str(directory / SETTINGS)}
+        done = _run(program, "validate", "-n", "-r", str(directory / CONF), environment=environment)
+    if done.returncode == 0:
+        return ()
+    return _complaints(done, directory) or (f"exit status {done.returncode}",)
+
+
+def _complaints(done: subprocess.CompletedProcess[str], directory: Path) -> tuple[str, ...]:
+    text = f"{done.stderr}\n{done.stdout}".replace(f"{directory}/", "")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and lines[0].startswith("Traceback"):
+        # Its settings are read before its error handling is up, such as a user that this host does not have.
+        return (done.stderr.strip().splitlines()[-1].strip(),)
+    return tuple(dict.fromkeys(lines))
+
+
+def _run(program: Path, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            [str(program), *words], check=False, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ExaBgpMissingError(str(program), f"does not run: {error}") from error

@@ -1,0 +1,179 @@
+"""The fleet as values: what each PoP says of itself, who is counted on, and what one agent knows of all of it.
+
+The word that carries the safety is *stance*. A PoP on duty for a service has promised to announce it until a transaction
+of the store lets it go; the floor counts PoPs on duty and nobody else. A permit is the end of that promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from popctl.model.instant import Instant
+from popctl.model.pop import Announce
+from popctl.model.reason import Reason
+from popctl.model.route import Prefix
+
+
+class Stance(StrEnum):
+    """What the fleet may expect of one PoP for one service. Stands in the store beside the report."""
+
+    OUT = "out"
+    """Does not announce. Not counted."""
+    DUTY = "duty"
+    """Announces and does not withdraw without a permit. Counted."""
+    PERMIT = "permit"
+    """May withdraw, or has: granted against the floor of the others. Not counted, even while it still announces."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceUse:
+    """One resource of a PoP, in a unit of its own. None is unknown, and never 0."""
+
+    load: float | None
+    capacity: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceReport:
+    """One service of one PoP: facts only."""
+
+    service: str
+    announce: Announce
+    """The rung that the PoP wants."""
+    announced: tuple[Prefix, ...]
+    """Proven to at least one established session, with no change under way. Sorted."""
+    healthy: int
+    needed: int
+    good: bool
+    """Enough backends are healthy, or nothing certain speaks against it."""
+    reason: str
+    """Of the rung, as text: a PoP with a newer popctl may have reasons that this one does not know."""
+    bad_since: Instant | None = None
+    """When `good` ended, on the clock of whoever holds this value; it travels as an age."""
+    stage: str = ""
+    """Which probe fails first; empty while good."""
+    certain: bool = False
+    """All backends refuse at the protocol level: no shared dependency can feign that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PopReport:
+    """All that a PoP tells the others."""
+
+    pop: str
+    region: str
+    services: Mapping[str, ServiceReport]
+    resources: Mapping[str, ResourceUse] = field(default_factory=dict)
+    config_digest: str = ""
+    incarnation: str = ""
+    """Of the agent's process: two agents that run as one PoP are told apart by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What stands in the store for one PoP, under its lease."""
+
+    report: PopReport
+    stances: Mapping[str, Stance]
+    asking: frozenset[str] = frozenset()
+    """Services that it wants to withdraw and has no permit for."""
+
+    def stance(self, service: str) -> Stance:
+        """Return the stance for a service."""
+        return self.stances.get(service, Stance.OUT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A record as this agent holds it."""
+
+    record: Record
+    heard_at: Instant
+    created: int
+    """Store revision at which the record appeared; a new one means that it was gone in between."""
+    modified: int
+
+    def counts(self, service: str) -> bool:
+        """Whether the floor may count on this PoP: on duty, announced, and as far as it knows, serving."""
+        if self.record.stances.get(service) is not Stance.DUTY:
+            return False
+        report = self.record.report.services.get(service)
+        return report is not None and report.good and bool(report.announced)
+
+
+class PermitState(StrEnum):
+    """Where a wanted permit stands."""
+
+    ASKED = "asked"
+    """Nothing has been heard yet."""
+    REFUSED = "refused"
+    """The floor does not allow it now; it is asked again with every change of the fleet."""
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """One wanted permit."""
+
+    service: str
+    state: PermitState
+    since: Instant
+    """When it was first wanted, or granted."""
+    reason: Reason | None = None
+    """Why it was refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    """What one agent knows of the fleet. Replaced whole, never edited."""
+
+    members: Mapping[str, Member] = field(default_factory=dict)
+    """By name of the PoP, the own one included; those whose lease ended are gone."""
+    permits: Mapping[str, Permit] = field(default_factory=dict)
+    """Own ones, by service: those that the last wish named."""
+    connected: bool = False
+    current_at: Instant = float("-inf")
+    """The view is at least as new as the store was then: proven by the echo of an own write or by a whole reading."""
+    revision: int = 0
+    """Of the store."""
+    lost: Mapping[str, Instant] = field(default_factory=dict)
+    """PoPs whose record disappeared, and when that was heard."""
+    problem: str = ""
+    """Why there is no connection, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetWish:
+    """The whole wanted state of the own PoP in the store."""
+
+    report: PopReport
+    permits: frozenset[str] = frozenset()
+    """Services that it wants to be free to withdraw. One that is missing is given back."""
+    standing: frozenset[str] = frozenset()
+    """Part of `permits`: wanted only ahead of need, so nobody has to make room for it."""
+    forced: frozenset[str] = frozenset()
+    """Part of `permits`: an operator's order that no floor can refuse."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloorPolicy:
+    """What must be left of a service when a PoP withdraws. The same in all PoPs of a fleet."""
+
+    minimum_announcing: int = 1
+    minimum_per_region: Mapping[str, int] = field(default_factory=dict)
+    minimum_capacity_ratio: float | None = None
+    """Capacity of those left versus the demand on all, for every resource that the PoPs name. None: not looked at."""
+    common_cause_share: float = 0.2
+    """More of the fleet than this turned bad within the window: the cause is shared, or the probes are wrong."""
+    common_cause_window_s: float = 60.0
+    view_age_bound_s: float = 30.0
+    """An older view says nothing about the others."""
+    permit_wait_s: float = 1.0
+    """How long a withdraw waits for its permit before the service is held at the lowest preference meanwhile."""
+    permit_valid_s: float = 10.0
+    """How long a granted permit needs no connection and no certainty to be used."""
+    standing_share: float = 0.5
+    """Of the PoPs that the floor can spare, how many (rounded up) hold a permit ahead of need: only those may leave
+    without the store."""

@@ -1,0 +1,134 @@
+"""A PoP's record in the store as JSON: one object per PoP, readable by `etcdctl get`.
+
+Instants travel as ages, because no two hosts share a clock: the reader adds what passed since to its own.
+"""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_network
+from typing import Any
+
+from popctl.model.fleet import PopReport, Record, ResourceUse, ServiceReport, Stance
+from popctl.model.instant import Instant
+from popctl.model.pop import Announce
+from popctl.wire.errors import WireError
+
+FORMAT = 1
+MAX_BYTES = 256 * 1024
+"""Of one record; far more than 100 services need, far less than etcd's request limit of 1.5 MiB."""
+
+
+def encode_record(record: Record, now: Instant) -> bytes:
+    """Return the record as the store keeps it.
+
+    Raises:
+        WireError: it is too large to be stored.
+    """
+    report = record.report
+    document = {
+        "format": FORMAT,
+        "pop": report.pop,
+        "region": report.region,
+        "incarnation": report.incarnation,
+        "config": report.config_digest,
+        "services": {
+            name: _service(service, now)
+            | {"stance": record.stance(name).value}
+            | ({"asking": True} if name in record.asking else {})
+            for name, service in report.services.items()
+        },
+        "resources": {name: [use.load, use.capacity] for name, use in report.resources.items()},
+    }
+    content = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    if len(content) > MAX_BYTES:
+        raise WireError(f"a record of {len(content)} bytes is larger than {MAX_BYTES}")
+    return content
+
+
+def _service(service: ServiceReport, now: Instant) -> dict[str, object]:
+    bad = {}
+    if service.bad_since is not None:
+        bad["bad_for_s"] = round(max(now - service.bad_since, 0.0), 3)
+    return {
+        "announce": service.announce.value,
+        "announced": [str(prefix) for prefix in service.announced],
+        "healthy": service.healthy,
+        "needed": service.needed,
+        "good": service.good,
+        "reason": service.reason,
+        "stage": service.stage,
+        "certain": service.certain,
+        **bad,
+    }
+
+
+def decode_record(content: bytes, now: Instant) -> Record:
+    """Read a record; unknown keys are a newer version's and are passed over. Raises `WireError`."""
+    if len(content) > MAX_BYTES:
+        raise WireError("too large for a record", found=content)
+    try:
+        document = json.loads(content)
+        if document["format"] != FORMAT:
+            raise WireError(f"format {document['format']!r}, this popctl reads {FORMAT}", found=content)
+        return _record(document, now)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise WireError(f"not the record of a PoP: {type(error).__name__}: {error}", found=content) from error
+
+
+def _record(document: dict[str, Any], now: Instant) -> Record:
+    services = {_text(name): item for name, item in document["services"].items()}
+    return Record(
+        report=PopReport(
+            pop=_text(document["pop"]),
+            region=_text(document["region"]),
+            services={name: _service_of(name, item, now) for name, item in services.items()},
+            resources={_text(name): _use(item) for name, item in document["resources"].items()},
+            config_digest=_text(document["config"]),
+            incarnation=_text(document["incarnation"]),
+        ),
+        stances={name: Stance(item["stance"]) for name, item in services.items()},
+        asking=frozenset(name for name, item in services.items() if item.get("asking") is True),
+    )
+
+
+def _service_of(name: str, item: dict[str, Any], now: Instant) -> ServiceReport:
+    bad_for_s = item.get("bad_for_s")
+    return ServiceReport(
+        service=name,
+        announce=Announce(item["announce"]),
+        announced=tuple(ip_network(_text(prefix)) for prefix in item["announced"]),
+        healthy=int(item["healthy"]),
+        needed=int(item["needed"]),
+        good=_flag(item["good"]),
+        reason=_text(item["reason"]),
+        bad_since=None if bad_for_s is None else now - _number(bad_for_s),
+        stage=_text(item["stage"]),
+        certain=_flag(item["certain"]),
+    )
+
+
+def _use(item: Any) -> ResourceUse:  # noqa: ANN401 - JSON
+    load, capacity = item
+    return ResourceUse(
+        load=None if load is None else _number(load), capacity=None if capacity is None else _number(capacity)
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is not true or false")
+    return value
+
+
+def _number(value: object) -> float:
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{value!r} is not a number of 0 or more")
+    return number
