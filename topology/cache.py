@@ -7,6 +7,7 @@ error: the graph is compiled anew.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -34,7 +35,9 @@ def compiled(source: Path, load: Callable[[Path], AsLinks], cache: Path) -> Flat
     graph = read(cache, digest)
     if graph is None:
         graph = compile_links(load(source))
-        write(cache, graph, digest)
+        # Without a cache the next start is slower, which is no reason to refuse this one.
+        with contextlib.suppress(OSError):
+            write(cache, graph, digest)
     return graph
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     Flags = npt.NDArray[np.bool_]
 
 
+class NoEngineError(LookupError):
+    """There is no engine of that name, or it is not installed."""
+
+
 class Engine(Protocol):
     """Runs scenarios on a compiled graph."""
 
@@ -53,7 +57,7 @@ def engine_named(name: str = "auto") -> Engine:
     """Return an engine: `numpy`, `numba`, or `auto` for the fastest there is.
 
     Raises:
-        LookupError: there is no such engine, or numba is not installed.
+        NoEngineError: there is no such engine, or numba is not installed.
     """
     if name == "numpy" or (name == "auto" and not has_numba()):
         return NumpyEngine()
@@ -61,4 +65,4 @@ def engine_named(name: str = "auto") -> Engine:
         from topology.numba_engine import NumbaEngine  # noqa: PLC0415 - numba takes a second to import
 
         return NumbaEngine()
-    raise LookupError("numba is not installed: popctl[fast]" if name == "numba" else f"no engine {name!r}")
+    raise NoEngineError("numba is not installed: popctl[fast]" if name == "numba" else f"no engine {name!r}")

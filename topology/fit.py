@@ -101,7 +101,10 @@ def measure(graph: FlatGraph) -> tuple[Fit, ...]:
             Fit(name=name, distance=ks_distance(values, known, quantiles=known is CUSTOMERS), bound=bound)
             for name, values, known, bound in spread
         ),
-        *(Fit(name=name, distance=abs(found - known) / known, bound=bound) for name, found, known, bound in single),
+        *(
+            Fit(name=name, distance=float(abs(found - known) / known), bound=bound)
+            for name, found, known, bound in single
+        ),
     )
 
 

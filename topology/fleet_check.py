@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from topology.announce import Action, Announcement, LocalPref, Neighbors, Relation
@@ -51,6 +52,16 @@ class Checker:
         if self._problems:
             raise TopologyError(self._problems)
         return Fleet(asn=asn, pops=tuple(pops), sessions=tuple(sessions), regions=regions or REGIONS)
+
+    def with_pop(self, fleet: Fleet, value: object) -> Fleet:
+        """Return the fleet with one more PoP, last. Raises `TopologyError` with all problems."""
+        pops, sessions = list(fleet.pops), list(fleet.sessions)
+        self._pop(value, (), pops, sessions)
+        self._unique(((pop.name, ("name",)) for pop in pops), "PoP")
+        self._unique(((session.name, ("sessions",)) for session in sessions), "session")
+        if self._problems:
+            raise TopologyError(self._problems)
+        return replace(fleet, pops=tuple(pops), sessions=tuple(sessions))
 
     def _pop(self, entry: object, path: Path, pops: list[Pop], sessions: list[Session]) -> None:
         table = self._table(entry, path, required=("name", "region", "capacity", "sessions"), optional=("place",))

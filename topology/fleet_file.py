@@ -50,6 +50,18 @@ def load(path: Path) -> Fleet:
         raise TopologyError([Problem(file=str(path), line=0, text=f"cannot be read: {error}")]) from error
 
 
+def load_pop(path: Path, fleet: Fleet) -> Fleet:
+    """Read one more PoP, an entry of `pops`, from JSON; return the fleet with it. Raises `TopologyError` as `load`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return Checker(str(path), text).with_pop(fleet, json.loads(text))
+    except json.JSONDecodeError as error:
+        problem = Problem(file=str(path), line=error.lineno, text=f"not JSON: {error.msg}")
+        raise TopologyError([problem]) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise TopologyError([Problem(file=str(path), line=0, text=f"cannot be read: {error}")]) from error
+
+
 def parse(text: str, *, source: str) -> Fleet:
     """Read a fleet from JSON. Raises `TopologyError` as `load` does."""
     try:

@@ -8,7 +8,8 @@ Upstreams with action communities are few; they tell their neighbours one by one
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from topology.seeds import Seeds
 
     Flags = npt.NDArray[np.bool_]
+
+
+_Item = TypeVar("_Item", bound=np.integer)
 
 
 class NumpyEngine:
@@ -44,19 +48,7 @@ class NumpyEngine:
 
     def spread(self, graph: FlatGraph, seeds: Seeds, best: Longs, bound: Flags) -> Shorts:
         """Return the spread row of every node: which PoPs stay tied."""
-        spread = np.full((len(graph), seeds.sets.shape[1]), np.iinfo(np.int16).max, dtype=np.int16)
-        own = np.flatnonzero((seeds.key == best) & (best != NONE))
-        spread[own] = seeds.sets[seeds.own_set[own]]
-        customer_routes = np.flatnonzero(best < PEER_KEY)
-        levels = list(zip(graph.level_ptr[:-1], graph.level_ptr[1:], strict=True))
-        for start, end in reversed(levels):
-            nodes = customer_routes[np.searchsorted(customer_routes, start) : np.searchsorted(customer_routes, end)]
-            _share(graph.links.providers, PROVIDERS, nodes, seeds, best, bound, spread)
-        _share(graph.links.peers, PEERS, customer_routes, seeds, best, bound, spread)
-        for start, end in levels[:-1]:
-            nodes = np.arange(start, end)
-            _share(graph.links.customers, CUSTOMERS, nodes[best[start:end] != NONE], seeds, best, bound, spread)
-        return spread
+        return carry(graph, seeds, best, bound, seeds.sets, np.minimum, np.iinfo(np.int16).max)
 
     def update(
         self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs, spread: Shorts
@@ -200,37 +192,77 @@ def _descend(graph: FlatGraph, best: Longs, bound: Flags, special: _Special) -> 
             heard[specials] = np.where(bound[specials], NONE, heard[specials])
 
 
-def _share(
-    adjacency: Adjacency,
-    route_class: int,
-    nodes: npt.NDArray[np.integer],
+@dataclass(frozen=True, slots=True)
+class _Carried(Generic[_Item]):
+    """Sets on their way: settled routes, and how sets unite."""
+
+    seeds: Seeds
+    best: Longs
+    bound: Flags
+    sets: npt.NDArray[_Item]
+    merge: np.ufunc
+    spread: npt.NDArray[_Item]
+
+    def unite(self, ends: npt.NDArray[Any], source: npt.NDArray[_Item], rows: npt.NDArray[Any]) -> None:
+        """Unite each end's row with all source rows that go there."""
+        if not len(ends):
+            return
+        sort = np.argsort(ends, kind="stable")
+        ends = ends[sort]
+        heads = np.flatnonzero(np.diff(ends, prepend=-1))
+        targets = ends[heads]
+        self.spread[targets] = self.merge(self.spread[targets], self.merge.reduceat(source[rows[sort]], heads, axis=0))
+
+
+def carry(
+    graph: FlatGraph,
     seeds: Seeds,
     best: Longs,
     bound: Flags,
-    spread: Shorts,
-) -> None:
+    sets: npt.NDArray[_Item],
+    merge: np.ufunc,
+    nothing: int,
+) -> npt.NDArray[_Item]:
+    """Carry sets from the upstreams to every node along all tied routes.
+
+    Args:
+        graph: where.
+        seeds: who starts with what: rows of `sets` by number.
+        best: the settled keys.
+        bound: nodes whose action communities bind.
+        sets: one row per set, in whatever form `merge` unites (the smallest of ranks, or bits).
+        merge: unites rows element by element.
+        nothing: every element of the row of a node that has no route.
+    """
+    spread = np.full((len(graph), sets.shape[1]), nothing, dtype=sets.dtype)
+    own = np.flatnonzero((seeds.key == best) & (best != NONE))
+    spread[own] = sets[seeds.own_set[own]]
+    carried = _Carried(seeds, best, bound, sets, merge, spread)
+    customer_routes = np.flatnonzero(best < PEER_KEY)
+    levels = list(zip(graph.level_ptr[:-1], graph.level_ptr[1:], strict=True))
+    for start, end in reversed(levels):
+        nodes = customer_routes[np.searchsorted(customer_routes, start) : np.searchsorted(customer_routes, end)]
+        _share(graph.links.providers, PROVIDERS, nodes, carried)
+    _share(graph.links.peers, PEERS, customer_routes, carried)
+    for start, end in levels[:-1]:
+        nodes = np.arange(start, end)
+        _share(graph.links.customers, CUSTOMERS, nodes[best[start:end] != NONE], carried)
+    return spread
+
+
+def _share(adjacency: Adjacency, route_class: int, nodes: npt.NDArray[np.integer], carried: _Carried[_Item]) -> None:
     """Pass the sets of settled nodes on to those neighbours that use what they tell, tied or not."""
+    seeds, best, bound, spread = carried.seeds, carried.best, carried.bound, carried.spread
     plain = nodes[~bound[nodes]]
     edges, counts = edges_of(adjacency, plain)
     length = np.repeat(((best[plain] >> TIE_BITS) & LENGTH_MASK) + 1, counts)
     ends = adjacency.to[edges]
     used = np.flatnonzero(best[ends] >> TIE_BITS == (route_class << LENGTH_BITS) | length)
-    _merge(spread, ends[used], spread, np.repeat(plain, counts)[used])
+    carried.unite(ends[used], spread, np.repeat(plain, counts)[used])
     for node in nodes[bound[nodes]]:
         row = adjacency.row(int(node))
         extra = _block(seeds, int(node), route_class, seeds.acts.extra).astype(np.int64)
         told = _block(seeds, int(node), route_class, seeds.acts.told)
         length = ((best[node] >> TIE_BITS) & LENGTH_MASK) + 1 + extra
         used = np.flatnonzero((extra >= 0) & (best[row] >> TIE_BITS == (route_class << LENGTH_BITS) | length))
-        _merge(spread, row[used], seeds.sets, told[used])
-
-
-def _merge(spread: Shorts, ends: npt.NDArray[Any], source: Shorts, rows: npt.NDArray[Any]) -> None:
-    """Take the minimum of each end's row and of all source rows that go there."""
-    if not len(ends):
-        return
-    sort = np.argsort(ends, kind="stable")
-    ends = ends[sort]
-    heads = np.flatnonzero(np.diff(ends, prepend=-1))
-    targets = ends[heads]
-    spread[targets] = np.minimum(spread[targets], np.minimum.reduceat(source[rows[sort]], heads, axis=0))
+        carried.unite(row[used], carried.sets, told[used])

@@ -81,3 +81,10 @@ def test_the_source_is_compiled_once_and_again_when_it_changes(tmp_path: Path) -
     source.write_text("1|2|0\n")
     assert len(cache.compiled(source, counted, stored).links.peers.to) == 2
     assert len(loads) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    source = tmp_path / "as-rel.txt"
+    source.write_text("1|2|-1\n")
+    (tmp_path / "file").touch()
+    assert len(cache.compiled(source, load, tmp_path / "file" / "cache")) == 2

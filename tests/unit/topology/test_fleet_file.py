@@ -14,7 +14,7 @@ from topology.attach import attach
 from topology.errors import TopologyError
 from topology.flat import compile_links
 from topology.fleet import Fleet, Place
-from topology.fleet_file import from_networkx, load, parse, to_json, to_networkx
+from topology.fleet_file import from_networkx, load, load_pop, parse, to_json, to_networkx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,3 +197,27 @@ def test_sessions_with_ases_outside_the_graph_are_all_named() -> None:
     with pytest.raises(TopologyError) as caught:
         attach(compile_links(graph([(1299, 1)])), fleet(), source="f")
     assert str(caught.value) == "f: session fra1-as3320: AS 3320 is not in the AS graph"
+
+
+def test_one_more_pop_is_read_from_a_file_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "pop.json"
+    path.write_text(json.dumps(FLEET["pops"][1] | {"name": "hkg1", "sessions": [{"upstream": 7}]}))
+    grown = load_pop(path, fleet())
+    assert [pop.name for pop in grown.pops] == ["fra1", "sin1", "hkg1"]
+    assert grown.sessions[-1].pop == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("{", ":1: not JSON"),
+        (json.dumps(FLEET["pops"][0]), ":1: name: a second PoP named 'fra1'"),
+        ('{"name": "x",\n"region": "",\n"capacity": 1, "sessions": []}', ":2: region: '' is not a name"),
+    ],
+)
+def test_a_bad_new_pop_is_refused(tmp_path: Path, text: str, wanted: str) -> None:
+    path = tmp_path / "pop.json"
+    path.write_text(text)
+    with pytest.raises(TopologyError) as caught:
+        load_pop(path, fleet())
+    assert wanted in str(caught.value)

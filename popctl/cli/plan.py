@@ -1,0 +1,245 @@
+"""`popctl plan` and `popctl topology`: where clients go when a PoP changes its announcement, before it does.
+
+Exit code 0 says that every answer is safe, 3 that one is not, 1 that an input is bad.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from cyclopts import App, Parameter, validators
+from rich.console import Console
+from rich.progress import Progress
+
+from popctl.cli.exits import Exit
+from popctl.cli.options import write_json
+from popctl.cli.plan_render import as_document, risk_document, show_answer, show_answers, show_load
+from popctl.cli.plan_topology import topology_app
+from popctl.cli.plan_world import THE_WORLD, UNSAFE, NotInFleetError, World, attempt, study_of
+from popctl.cli.render import console
+from topology import fleet_file
+from topology.catchment import at_risk
+from topology.keys import MOST_PREPENDS
+from topology.playbook import baseline, count_moves, moves, playbook
+from topology.whatif import Answer, Study
+
+_Item = TypeVar("_Item")
+
+plan_app = App(name="plan", help="Predict where clients go when a PoP changes its announcement.")
+__all__ = ["plan_app", "topology_app"]
+
+
+def _pop(study: Study, name: str) -> int:
+    try:
+        return study.fleet.pop_named(name)
+    except KeyError:
+        known = ", ".join(pop.name for pop in study.fleet.pops[:20])
+        raise NotInFleetError(f"no PoP is named {name!r}; there are {known}") from None
+
+
+def _upstream(study: Study, pop: int, asn: int | None) -> int | None:
+    """Return the AS number after looking it up, because a prepend towards nobody would look safe."""
+    upstreams = {session.upstream for session in study.fleet.sessions if session.pop == pop}
+    if asn is not None and asn not in upstreams:
+        known = ", ".join(map(str, sorted(upstreams)))
+        raise NotInFleetError(f"{study.fleet.pops[pop].name} has no session with AS {asn}, only with {known}")
+    return asn
+
+
+def _tell(answer: Answer, world: World) -> int:
+    if world.json:
+        write_json(as_document(answer))
+    else:
+        show_answer(answer, console())
+    return Exit.OK if answer.safe else UNSAFE
+
+
+def _tell_all(answers: Iterable[Answer], expected: int, world: World) -> int:
+    found = list(_watched(answers, expected))
+    if world.json:
+        write_json({"safe": all(one.safe for one in found), "answers": [as_document(one) for one in found]})
+    else:
+        show_answers(found, console())
+    return Exit.OK if all(answer.safe for answer in found) else UNSAFE
+
+
+def _watched(items: Iterable[_Item], expected: int) -> Iterator[_Item]:
+    """Show a progress bar on a terminal while the answers come in."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        yield from bar.track(items, total=expected, description="asking")
+
+
+@plan_app.command
+def load(*, risks: Annotated[int, Parameter(name="--risks")] = 10, world: World = THE_WORLD) -> int:
+    """Show what every PoP carries now, how certain that is, and which client ASes may flip between PoPs.
+
+    Parameters
+    ----------
+    risks
+        How many of the ASes that may flip are listed.
+    """
+
+    def work() -> int:
+        study = study_of(world)
+        found = at_risk(study.model, study.demand, study.baseline, study.where, most=risks)
+        if world.json:
+            names = [pop.name for pop in study.fleet.pops]
+            write_json(baseline(study) | {"at_risk": [risk_document(one, names) for one in found]})
+        else:
+            show_load(study, found, console())
+        return Exit.OK
+
+    return attempt(work)
+
+
+@plan_app.command
+def withdraw(pop: str, /, *more: str, world: World = THE_WORLD) -> int:
+    """Ask what happens when PoPs stop announcing.
+
+    Parameters
+    ----------
+    pop
+        Name of a PoP.
+    more
+        PoPs that stop at the same time.
+    """
+
+    def work() -> int:
+        study = study_of(world)
+        return _tell(study.withdraw([_pop(study, name) for name in (pop, *more)]), world)
+
+    return attempt(work)
+
+
+@plan_app.command
+def prepend(
+    pop: str,
+    /,
+    *,
+    times: Annotated[int, Parameter(name="--times", validator=validators.Number(gte=0, lte=MOST_PREPENDS))] = 1,
+    upstream: Annotated[int | None, Parameter(name="--upstream")] = None,
+    world: World = THE_WORLD,
+) -> int:
+    """Ask what happens when a PoP prepends its AS number.
+
+    Parameters
+    ----------
+    pop
+        Name of the PoP.
+    times
+        How many times.
+    upstream
+        AS number of one upstream; all of the PoP's when left out.
+    """
+
+    def work() -> int:
+        study = study_of(world)
+        site = _pop(study, pop)
+        return _tell(study.prepend(site, times, upstream=_upstream(study, site, upstream)), world)
+
+    return attempt(work)
+
+
+@plan_app.command(name="add-pop")
+def add_pop(file: Path, /, *, world: World = THE_WORLD) -> int:
+    """Ask what happens when one more PoP announces.
+
+    Parameters
+    ----------
+    file
+        The new PoP in JSON, as an entry of the fleet file's `pops`.
+    """
+
+    def work() -> int:
+        fleet = fleet_file.load(world.fleet)
+        grown = fleet_file.load_pop(file, fleet)
+        new = frozenset(range(len(fleet.sessions), len(grown.sessions)))
+        study = study_of(world, grown, unannounced=new, sized_for=fleet)
+        return _tell(study.ask(f"add {grown.pops[-1].name}", grown.plan()), world)
+
+    return attempt(work)
+
+
+@plan_app.command(name="n-1")
+def one_down(*, world: World = THE_WORLD) -> int:
+    """Ask for every PoP what happens when it fails."""
+
+    def work() -> int:
+        study = study_of(world)
+        return _tell_all(study.one_down(), len(study.fleet.pops), world)
+
+    return attempt(work)
+
+
+@plan_app.command(name="n-2")
+def two_down(*, top: Annotated[int, Parameter(name="--top")] = 10, world: World = THE_WORLD) -> int:
+    """Ask for every pair of the most loaded PoPs what happens when both fail.
+
+    Parameters
+    ----------
+    top
+        How many of the most loaded PoPs are paired.
+    """
+
+    def work() -> int:
+        study = study_of(world)
+        count = min(top, len(study.fleet.pops))
+        return _tell_all(study.two_down(top), count * (count - 1) // 2, world)
+
+    return attempt(work)
+
+
+@plan_app.command(name="playbook")
+def write_playbook(
+    *, out: Annotated[Path, Parameter(name="--out")] = Path("playbook.json"), world: World = THE_WORLD
+) -> int:
+    """Answer every single move of every PoP in advance, for the live what-if gate.
+
+    Parameters
+    ----------
+    out
+        The file to write.
+    """
+
+    def work() -> int:
+        study = study_of(world)
+        book = playbook(study, _watched(moves(study), count_moves(study)))
+        out.write_text(json.dumps(book, indent=1) + "\n", encoding="utf-8")
+        safe = sum(row["safe"] for row in book["rows"])
+        sys.stdout.write(f"{out}: {len(book['rows'])} moves, {safe} of them safe\n")
+        return Exit.OK
+
+    return attempt(work)
+
+
+@plan_app.command(name="map")
+def draw_map(
+    *,
+    out: Annotated[Path, Parameter(name="--out")] = Path("catchments.svg"),
+    withdraw: Annotated[tuple[str, ...], Parameter(name="--withdraw")] = (),
+    world: World = THE_WORLD,
+) -> int:
+    """Draw PoPs and their shares, before and after a withdraw.
+
+    Parameters
+    ----------
+    out
+        The file to write; its suffix, such as .svg or .png, says what kind.
+    withdraw
+        PoPs that are withdrawn in the second picture.
+    """
+    from topology.worldmap import draw  # noqa: PLC0415 - matplotlib takes a second, and only this command needs it
+
+    def work() -> int:
+        study = study_of(world)
+        gone = [_pop(study, name) for name in withdraw]
+        answer = study.withdraw(gone) if gone else study.ask("nothing changes", study.plan)
+        draw(study.fleet, answer, out)
+        sys.stdout.write(f"{out}\n")
+        return Exit.OK
+
+    return attempt(work)

@@ -1,0 +1,127 @@
+"""What every planning command is told: the Internet, the fleet, the demand, the engine; and how it becomes a study."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from popctl.cli.exits import Exit
+from popctl.cli.options import AsJson
+from topology import caida, demand, fleet_file
+from topology.attach import attach
+from topology.cache import compiled, digest_of
+from topology.demand import Profile
+from topology.engine import NoEngineError, engine_named
+from topology.errors import Problem, TopologyError
+from topology.flat import FlatGraph
+from topology.fleet import Fleet
+from topology.model import Model
+from topology.whatif import Study
+
+INTERNET = Path("internet.txt.gz")
+FLEET = Path("fleet.json")
+_DEFAULT_LOAD = 1.5
+"""Without any figure for demand the fleet is taken to have half as much capacity again as it needs."""
+
+
+UNSAFE: Final = 3
+"""Exit code of a question whose answer is dangerous."""
+
+
+Cache = Annotated[Path | None, Parameter(name="--cache")]
+
+
+class NotInFleetError(Exception):
+    """A PoP or session that the fleet does not have."""
+
+
+def attempt(work: Callable[[], int]) -> int:
+    """Run a command; bad inputs are listed on standard error."""
+    try:
+        return work()
+    except TopologyError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"{problem}\n")
+        return Exit.PROBLEMS
+    except NotInFleetError as error:
+        sys.stderr.write(f"popctl: {error}\n")
+        return Exit.NOT_FOUND
+    except NoEngineError as error:
+        sys.stderr.write(f"popctl: {error}\n")
+        return Exit.MISSING
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Where the model's inputs are, and how to answer."""
+
+    internet: Annotated[Path, Parameter(name="--internet")] = INTERNET
+    """AS relationships: CAIDA serial-1 or serial-2, plain, .gz or .bz2."""
+    fleet: Annotated[Path, Parameter(name="--fleet")] = FLEET
+    """The fleet: JSON or GraphML."""
+    demand: Annotated[Path | None, Parameter(name="--demand")] = None
+    """Sessions per AS: CSV with asn,sessions[,region]. Without it a seeded default is spread over all ASes."""
+    sessions: Annotated[int | None, Parameter(name="--sessions")] = None
+    """How many sessions that default has; two thirds of the fleet's capacity when left out."""
+    measured: Annotated[Path | None, Parameter(name="--measured")] = None
+    """Sessions as seen at the PoPs: CSV with asn,pop,sessions[,region]. They win over the model."""
+    limit: Annotated[float, Parameter(name="--limit")] = 1.0
+    """Utilisation from which a PoP counts as overloaded."""
+    cache: Cache = None
+    """Folder for compiled AS graphs; the user's cache folder when left out."""
+    engine: Annotated[str, Parameter(name="--engine")] = "auto"
+    """numpy, numba, or auto for the faster one that is installed."""
+    json: AsJson = False
+    """One JSON object on standard output."""
+
+
+THE_WORLD = World()
+
+
+def graph_of(path: Path, cache: Path | None) -> FlatGraph:
+    """Return the compiled AS graph of a file, from the cache if it is there."""
+    try:
+        digest = digest_of(path)
+    except OSError as error:
+        raise TopologyError([Problem(file=str(path), line=0, text=f"cannot be read: {error}")]) from error
+    folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "popctl"
+    return compiled(path, caida.load, folder / f"{digest}.graph")
+
+
+def study_of(
+    world: World,
+    fleet: Fleet | None = None,
+    *,
+    unannounced: frozenset[int] = frozenset(),
+    sized_for: Fleet | None = None,
+) -> Study:
+    """Return the study of a world.
+
+    Args:
+        world: what the user said.
+        fleet: in place of the world's.
+        unannounced: sessions that the baseline leaves out.
+        sized_for: the fleet whose capacity the default demand goes by, if not this one.
+    """
+    graph = graph_of(world.internet, world.cache)
+    sites = fleet_file.load(world.fleet) if fleet is None else fleet
+    model = Model(attach(graph, sites, source=str(world.fleet)), engine_named(world.engine))
+    if world.demand is not None:
+        wanted = demand.load(world.demand, graph)
+    else:
+        capacity = sum(pop.capacity.sessions for pop in (sized_for or sites).pops)
+        total = int(capacity / _DEFAULT_LOAD) if world.sessions is None else world.sessions
+        wanted = demand.fitted(graph, total, demand.DEFAULT_SEED)
+    if world.measured is not None:
+        wanted = demand.combine(wanted, demand.load_measured(world.measured, model.attachment))
+    plan = tuple(None if index in unannounced else one for index, one in enumerate(sites.plan()))
+    return Study(model, wanted, Profile(), plan=plan, limit=world.limit)

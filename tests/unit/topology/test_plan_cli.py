@@ -1,0 +1,170 @@
+"""`popctl plan` and `popctl topology` as a user runs them, on a small generated Internet."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from popctl.cli.plan import plan_app, topology_app
+
+HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    options = ["--internet", str(folder / "i.gz"), "--fleet", str(folder / "f.json")]
+    assert topology_app(["generate", "--ases", "600", "--pops", "4", *options], result_action="return_value") == 0
+    return folder
+
+
+class Runner:
+    """Runs commands on one world."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capsys = capsys
+
+    def __call__(self, *tokens: str) -> tuple[int, str]:
+        files = {"--internet": "i.gz", "--fleet": "f.json", "--cache": "cache"}
+        options = [part for option, name in files.items() for part in (option, str(self.folder / name))]
+        self._capsys.readouterr()
+        code = plan_app([*tokens, *options], result_action="return_value", exit_on_error=False)
+        out, err = self._capsys.readouterr()
+        return code, out + err
+
+    def json(self, *tokens: str) -> tuple[int, Any]:
+        code, text = self(*tokens, "--json")
+        return code, json.loads(text)
+
+
+@pytest.fixture
+def run(world: Path, capsys: pytest.CaptureFixture[str]) -> Runner:
+    return Runner(world, capsys)
+
+
+def test_a_question_exits_0_when_safe_and_3_when_not(run: Runner) -> None:
+    codes = {name: run.json("withdraw", name) for name in ("pop001", "pop002", "pop003", "pop004")}
+    for code, answer in codes.values():
+        assert code == (0 if answer["safe"] else 3)
+        assert answer["safe"] == (not answer["findings"])
+    code, answer = run.json("prepend", "pop001", "--times", "0")
+    assert (code, answer["safe"], answer["moved"]) == (0, True, 0)
+
+
+def test_no_session_is_lost_in_an_answer(run: Runner) -> None:
+    _, answer = run.json("withdraw", "pop001", "pop002")
+    before, after = (sum(pop[when]["sessions"] for pop in answer["pops"].values()) for when in ("before", "after"))
+    assert before + answer["unreached"]["before"] == after + answer["unreached"]["after"]
+    assert answer["pops"]["pop001"]["after"]["sessions"] == 0
+
+
+def test_tables_name_the_question_and_the_verdict(run: Runner) -> None:
+    code, text = run("withdraw", "pop001")
+    assert "withdraw pop001" in text
+    assert ("unsafe:" in text) == (code == 3)
+    assert "questions" in run("n-1")[1]
+    assert "may flip" in run("load")[1]
+
+
+def test_one_down_asks_about_every_pop_and_two_down_about_the_top_pairs(run: Runner) -> None:
+    _, one = run.json("n-1")
+    assert len(one["answers"]) == 4
+    _, two = run.json("n-2", "--top", "3")
+    assert len(two["answers"]) == 3
+    assert all(len(answer["pops"]) == 4 for answer in two["answers"])
+
+
+def test_load_lists_the_ases_that_may_flip(run: Runner) -> None:
+    code, found = run.json("load", "--risks", "5")
+    assert code == 0
+    assert set(found["pops"]) == {"pop001", "pop002", "pop003", "pop004"}
+    assert len(found["at_risk"]) == 5
+    assert all(len(risk["possible"]) >= 2 and risk["pop"] in risk["possible"] for risk in found["at_risk"])
+
+
+def test_adding_a_pop_moves_sessions_to_it(run: Runner, tmp_path: Path) -> None:
+    fleet = json.loads((run.folder / "f.json").read_text())
+    new = fleet["pops"][0] | {"name": "new1"}
+    for session in new["sessions"]:
+        del session["name"]
+    (tmp_path / "pop.json").write_text(json.dumps(new))
+    _, answer = run.json("add-pop", str(tmp_path / "pop.json"))
+    assert answer["question"] == "add new1"
+    assert answer["pops"]["new1"]["before"]["sessions"] == 0
+    assert sum(pop["before"]["sessions"] for pop in answer["pops"].values()) > 0
+
+
+def test_the_playbook_is_written(run: Runner, tmp_path: Path) -> None:
+    out = tmp_path / "book.json"
+    code, text = run("playbook", "--out", str(out))
+    assert code == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert f"{len(rows)} moves" in text
+    assert {row["pop"] for row in rows} == {"pop001", "pop002", "pop003", "pop004"}
+
+
+@pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed")
+@pytest.mark.parametrize(("suffix", "start"), [(".svg", b"<?xml"), (".png", b"\x89PNG")])
+def test_the_map_is_drawn(run: Runner, tmp_path: Path, suffix: str, start: bytes) -> None:
+    out = tmp_path / f"map{suffix}"
+    assert run("map", "--out", str(out), "--withdraw", "pop001")[0] == 0
+    assert out.read_bytes().startswith(start)
+
+
+def test_measured_sessions_are_used(run: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "measured.csv"
+    path.write_text("asn,pop,sessions\n" + "".join(f"{asn},pop002,1000\n" for asn in range(1, 601)))
+    _, found = run.json("load", "--measured", str(path))
+    sessions = {name: pop["sessions"] for name, pop in found["pops"].items()}
+    assert sessions["pop002"] == sum(sessions.values())
+
+
+def test_demand_from_a_file_is_used(run: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "demand.csv"
+    path.write_text("asn,sessions\n" + "".join(f"{asn},2\n" for asn in range(1, 601)))
+    _, found = run.json("load", "--demand", str(path))
+    assert sum(pop["sessions"] for pop in found["pops"].values()) + found["unreached"] == 1200
+
+
+@pytest.mark.parametrize(
+    ("tokens", "code", "wanted"),
+    [
+        (("withdraw", "nowhere"), 5, "no PoP is named 'nowhere'; there are pop001, pop002"),
+        (("prepend", "pop001", "--upstream", "4199999999"), 5, "pop001 has no session with AS 4199999999, only with"),
+        (("load", "--demand", "/nonexistent.csv"), 1, "/nonexistent.csv: cannot be read"),
+        (("load", "--engine", "abacus"), 6, "no engine 'abacus'"),
+        (("add-pop", "/nonexistent.json"), 1, "/nonexistent.json: cannot be read"),
+    ],
+)
+def test_mistakes_are_explained(run: Runner, tokens: tuple[str, ...], code: int, wanted: str) -> None:
+    found, text = run(*tokens)
+    assert found == code
+    assert wanted in text
+
+
+def test_a_missing_internet_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan_app(["load", "--internet", "/nonexistent"], result_action="return_value") == 1
+    assert "/nonexistent: cannot be read" in capsys.readouterr().err
+
+
+def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:
+    options = ["--internet", str(tmp_path / "i"), "--fleet", str(tmp_path / "f")]
+    again = ["--internet", str(tmp_path / "j"), "--fleet", str(tmp_path / "g")]
+    for names in (options, again):
+        topology_app(["generate", "--ases", "300", "--pops", "2", "--seed", "9", *names], result_action="return_value")
+    assert (tmp_path / "i").read_bytes() == (tmp_path / "j").read_bytes()
+    assert (tmp_path / "f").read_bytes() == (tmp_path / "g").read_bytes()
+
+
+def test_the_fit_of_a_small_internet_is_judged(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--internet", str(world / "i.gz"), "--cache", str(world / "cache")]
+    code = topology_app(["fit", *options, "--json"], result_action="return_value")
+    found = json.loads(capsys.readouterr().out)
+    assert code == (0 if all(one["ok"] for one in found) else 1)
+    topology_app(["fit", *options], result_action="return_value")
+    assert "providers per AS" in capsys.readouterr().out
