@@ -177,7 +177,10 @@ class ExaBgpSpeaker:
         """Send what is to be ordered now, report what changed, and set the next alarm."""
         if self._wire is None:
             return
-        for number, order in self._control.orders(self._clock()):
+        now = self._clock()
+        # Here too: turns that follow each other closely put the alarm off again and again.
+        self._keep_lease(now)
+        for number, order in self._control.orders(now):
             self._send(self._encode(number, order))
         self._report()
         self._arm()
@@ -190,11 +193,14 @@ class ExaBgpSpeaker:
         if now - self._heard_at > self._lease_s:
             wire.end(RelayGoneError(f"nothing heard for {self._lease_s} s"))
             return
-        if now >= self._renew_at:
-            self._renew_at = now + self._lease_s / 3
-            if self._alive():
-                self._send(relay_api.renew())
         wire.guarded(self._turn)
+
+    def _keep_lease(self, now: Instant) -> None:
+        if now < self._renew_at:
+            return
+        self._renew_at = now + self._lease_s / 3
+        if self._alive():
+            self._send(relay_api.renew())
 
     def _arm(self) -> None:
         if self._timer is not None:

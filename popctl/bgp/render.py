@@ -49,12 +49,13 @@ class Installation:
 
 
 def shared_files() -> Path:
-    """Return the directory that holds `relay.py` and `exabgp.conf.tmpl`: of the installation, or of the checkout.
+    """Return the directory that holds `relay.py` and `exabgp.conf.tmpl`: of the checkout, or of the installation.
 
     Raises:
         RenderError: neither is there.
     """
-    places = (Path(sys.prefix, "share", "popctl"), Path("/usr/share/popctl"), Path(__file__).parents[2] / "exabgp")
+    # The checkout first: an editable installation may leave an older copy in its prefix.
+    places = (Path(__file__).parents[2] / "exabgp", Path(sys.prefix, "share", "popctl"), Path("/usr/share/popctl"))
     for place in places:
         if (place / "relay.py").is_file():
             return place

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-import popctl
 from popctl.cli.exits import Exit
 from popctl.cli.options import AsJson, printable, write_json
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 # the functions, or every other command would pay for them.
 
 DEFAULT_DIRECTORY = Path("/etc/popctl/exabgp")
-_RELAY, _TEMPLATE = "relay.py", "exabgp.conf.tmpl"
 _TOLD_LINES = 5
 """The last lines of what ExaBGP says; the ones before are where in its own code it says so."""
 
@@ -57,7 +55,7 @@ def check(
         pop = load(file)
     except ConfigError as error:
         return _say(file, error.problems, (), as_json=json)
-    problems, files = _generate(pop, _installation(write or DEFAULT_DIRECTORY, user))
+    problems, files = _generate(pop, write or DEFAULT_DIRECTORY, user)
     if write is not None and not _exists(user):
         remedy = "create it, or name another one with --user"
         problems = (*problems, _problem("--user", user, "no such user on this host", remedy))
@@ -70,11 +68,12 @@ def check(
     return _say(file, problems, written, as_json=json)
 
 
-def _generate(pop: Pop, installation: Installation) -> tuple[tuple[Problem, ...], Mapping[str, str]]:
+def _generate(pop: Pop, directory: Path, user: str) -> tuple[tuple[Problem, ...], Mapping[str, str]]:
     from popctl.bgp import render, validate  # noqa: PLC0415
     from popctl.bgp.errors import ExaBgpMissingError  # noqa: PLC0415
 
     try:
+        installation = _installation(directory, user)
         files = render.render(pop, installation)
         # ExaBGP insists that the user exists, which says nothing about a configuration that is checked elsewhere.
         judged = render.render(pop, replace(installation, user=pwd.getpwuid(os.geteuid()).pw_name))
@@ -86,7 +85,7 @@ def _generate(pop: Pop, installation: Installation) -> tuple[tuple[Problem, ...]
         return (_problem("(exabgp)", error.program, error.problem, "install exabgp>=5.0.14,<6"),), {}
     except OSError as error:
         remedy = "reinstall popctl: a file of it is missing"
-        return (_problem("(template)", str(installation.template), str(error), remedy),), {}
+        return (_problem("(template)", str(error.filename), str(error), remedy),), {}
     remedy = "this is a gap of popctl's own checks; please report it"
     told = complaints[-_TOLD_LINES:]
     return tuple(_problem("(exabgp validate)", line, "ExaBGP refuses it", remedy) for line in told), files
@@ -99,13 +98,13 @@ def _problem(path: str, found: str, problem: str, remedy: str) -> Problem:
 
 
 def _installation(directory: Path, user: str) -> Installation:
-    from popctl.bgp.render import Installation  # noqa: PLC0415
+    from popctl.bgp.render import Installation, shared_files  # noqa: PLC0415
 
-    share = _share()
+    share = shared_files()
     return Installation(
         directory=directory.absolute(),
-        relay=share / _RELAY,
-        template=share / _TEMPLATE,
+        relay=share / "relay.py",
+        template=share / "exabgp.conf.tmpl",
         python=Path(sys.executable),
         user=user,
     )
@@ -117,12 +116,6 @@ def _exists(user: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _share() -> Path:
-    """Return the folder of the relay and the template: of the checkout, or of the installed package."""
-    checkout = Path(popctl.__file__).resolve().parent.parent / "exabgp"
-    return checkout if (checkout / _RELAY).is_file() else Path(sys.prefix) / "share" / "popctl"
 
 
 def _exabgp() -> Path | None:
