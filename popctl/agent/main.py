@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import time
@@ -224,8 +225,16 @@ def _summary(loop: Loop) -> str:
     )
 
 
+def _allow_many_sockets() -> None:
+    """Raise the soft limit of open files to the hard one: every datagram probe holds a connected socket."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run(source: Path) -> int:
     """Run the agent of the configuration `source` and return the exit code."""
+    _allow_many_sockets()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
