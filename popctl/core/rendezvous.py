@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from popctl.model.balancer import KERNEL_DEPTH, MAX_SLOT, ROWS, Rows
+from popctl.model.balancer import MAX_SLOT, ROWS, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Set as AbstractSet
-
     from numpy.typing import NDArray
 
     Words: TypeAlias = NDArray[np.uint64]
@@ -64,42 +62,6 @@ def build(weights: Mapping[int, int], seed: bytes, rows: int = ROWS) -> Rows:
         part = row_words[start : start + _CHUNK]
         order[start : start + len(part)] = _order(part, backend_words, rates, slots)
     return Rows(width=len(ids), order=order.tobytes())
-
-
-def eligible(rows: Rows, number: int, usable: AbstractSet[int]) -> tuple[int, int] | None:
-    """Return the first usable backend of a row and its rank, or None when none is usable."""
-    return next(((b, rank) for rank, b in enumerate(rows.row(number)) if b in usable), None)
-
-
-def packed(rows: Rows) -> list[int]:
-    """Return each row's first four slots as a mark: the most preferred in the low byte."""
-    if not rows.width:
-        return []
-    table = np.frombuffer(rows.order, np.uint8).reshape(-1, rows.width)[:, :KERNEL_DEPTH]
-    marks = np.zeros(len(table), np.uint32)
-    for rank in range(table.shape[1]):
-        marks |= table[:, rank].astype(np.uint32) << np.uint32(8 * rank)
-    result: list[int] = marks.tolist()
-    return result
-
-
-def rescue(rows: Rows, usable: AbstractSet[int]) -> dict[int, int]:
-    """Return row -> slot for the rows whose first four backends are all unusable while a later one is usable.
-
-    Empty until at least four backends are out at once, so that one flap stays one element.
-    """
-    if rows.width <= KERNEL_DEPTH or len(usable) > rows.width - KERNEL_DEPTH:
-        return {}
-    table = np.frombuffer(rows.order, np.uint8).reshape(-1, rows.width)
-    good = np.zeros(256, np.bool_)
-    good[[b + 1 for b in usable]] = True
-    lost = np.flatnonzero(~good[table[:, :KERNEL_DEPTH]].any(axis=1))
-    rest = table[lost, KERNEL_DEPTH:]
-    usable_there = good[rest]
-    first = usable_there.argmax(axis=1)
-    found = usable_there.any(axis=1)
-    chosen = rest[np.arange(len(rest)), first]
-    return dict(zip(lost[found].tolist(), chosen[found].tolist(), strict=True))
 
 
 def _words(seed: bytes, purpose: bytes, count: int) -> Words:

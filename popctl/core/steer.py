@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from popctl.core.jhash import row_of
-from popctl.core.rendezvous import eligible
+from popctl.core.rows import eligible
 from popctl.model.balancer import (
     AffinityKey,
     AffinityMap,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from popctl.core.balance import problems
-from popctl.core.rendezvous import packed, rescue
+from popctl.core.rows import packed, rescue
 from popctl.lb import libnft
 from popctl.lb.balancer import BalancerError, KernelError, OnActual, RefusedTablesError
 from popctl.lb.libnft import Nft

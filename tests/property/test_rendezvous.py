@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popctl.core.jhash import row_of
-from popctl.core.rendezvous import HYSTERESIS, WEIGHT_UNIT, build, eligible, packed, quantise, rescue
+from popctl.core.rendezvous import HYSTERESIS, WEIGHT_UNIT, build, quantise
+from popctl.core.rows import eligible, packed, rescue
 
 ids = st.integers(0, 253)
 weights = st.dictionaries(ids, st.integers(1, 128), min_size=1, max_size=12)
