@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
 from popctl.model.observation import Intent, Observation
 
@@ -30,4 +31,18 @@ class StopOrdered:
     """The agent was told to stop for good: drain, withdraw, end."""
 
 
-Event: TypeAlias = Observation | ActualChanged | IntentsChanged | StopOrdered
+@dataclass(frozen=True, slots=True)
+class TablesInherited:
+    """What the kernel holds from before this process was read: whom it gives new SAs to."""
+
+    alive: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TablesChanged:
+    """The balancer proved, lost or mended something: the whole new state."""
+
+    actual: BalancerActual
+
+
+Event: TypeAlias = Observation | ActualChanged | IntentsChanged | StopOrdered | TablesInherited | TablesChanged

@@ -10,18 +10,21 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from popctl.model.instant import Instant
-from popctl.model.observation import Intent, IntentKind
+from popctl.model.observation import DrainEnd, Intent, IntentKind
 from popctl.wire.errors import WireError
 
-FORMAT = 1
+FORMAT = 2
+_WITHOUT_THEN = 1
+"""The format before drains had an end: still read, never written."""
 _MODE = 0o600
 _KEYS = frozenset(("kind", "target", "reason", "owner", "created_unix_s", "drain_s"))
+_KEYS_OF = {_WITHOUT_THEN: _KEYS, FORMAT: _KEYS | {"then"}}
 
 
 class StateError(Exception):
@@ -44,21 +47,23 @@ class StateWriteError(StateError):
     """The file could not be written. What it held before still stands, on disk and in memory."""
 
 
-def encode_state(intents: Iterable[Intent]) -> bytes:
-    """Return the whole file. The one encoding of these orders: equal orders give equal bytes."""
-    payload = [_unstructure(intent) for intent in sorted(intents, key=lambda intent: (intent.kind, intent.target))]
-    return _dump({"checksum": _checksum(payload), "format": FORMAT, "intents": payload})
+def encode_state(intents: Iterable[Intent], written: int = FORMAT) -> bytes:
+    """Return the whole file. The one encoding of these orders in this format: equal orders give equal bytes."""
+    ordered = sorted(intents, key=lambda intent: (intent.kind, intent.target))
+    payload = [_unstructure(intent, _KEYS_OF[written]) for intent in ordered]
+    return _dump({"checksum": _checksum(payload), "format": written, "intents": payload})
 
 
 def decode_state(content: bytes) -> tuple[Intent, ...]:
     """Read the whole file; `drain_until` is left for `with_deadline`.
 
     Raises:
-        WireError: `content` is not what `encode_state` of this version returns.
+        WireError: `content` is not what `encode_state` of this version or the one before returns.
     """
     try:
-        intents = _believe(json.loads(content))
-        canonical = encode_state(intents)
+        document = json.loads(content)
+        intents = _believe(document)
+        canonical = encode_state(intents, document["format"])
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise WireError(f"truncated, overwritten or edited: {error}", found=content) from error
     if canonical != content:
@@ -140,20 +145,23 @@ class IntentStore:
 
 def _believe(document: dict[str, Any]) -> tuple[Intent, ...]:
     """Check the envelope and read the orders. Raises what reading strange values raises."""
-    if document["format"] != FORMAT:
-        raise ValueError(f"format {document['format']!r}, this popctl reads {FORMAT}")
+    written = document["format"]
+    # True and 1.0 are equal to 1, and would come back as they are.
+    if type(written) is not int or written not in _KEYS_OF:
+        raise ValueError(f"format {written!r}, this popctl reads {FORMAT}")
+    keys = _KEYS_OF[written]
     if document["checksum"] != _checksum(document["intents"]):
         raise ValueError("the checksum does not match")
-    return tuple(_structure(item) for item in document["intents"])
+    return tuple(_structure(item, keys) for item in document["intents"])
 
 
-def _unstructure(intent: Intent) -> dict[str, Any]:
-    plain = {key: getattr(intent, key) for key in _KEYS}
+def _unstructure(intent: Intent, keys: Set[str]) -> dict[str, Any]:
+    plain = {key: getattr(intent, key) for key in keys}
     return plain | {"created_unix_s": float(intent.created_unix_s), "drain_s": float(intent.drain_s)}
 
 
-def _structure(item: dict[str, Any]) -> Intent:
-    if item.keys() != _KEYS:
+def _structure(item: dict[str, Any], keys: Set[str]) -> Intent:
+    if item.keys() != keys:
         raise ValueError("not the keys of an order")
     for key in ("target", "reason", "owner"):
         if not isinstance(item[key], str):
@@ -165,6 +173,7 @@ def _structure(item: dict[str, Any]) -> Intent:
         owner=item["owner"],
         created_unix_s=float(item["created_unix_s"]),
         drain_s=float(item["drain_s"]),
+        then=DrainEnd(item.get("then", DrainEnd.WAIT)),
     )
 
 

@@ -13,9 +13,10 @@ from typing import TextIO
 
 import structlog
 
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered, TablesChanged, TablesInherited
 from popctl.agent.world import World
 from popctl.core.decide import Decision
+from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
 from popctl.model.instant import Instant
 from popctl.model.observation import Observation
@@ -137,6 +138,10 @@ def _record(event: Event) -> wire.Record:
             return wire.IntentsRecord(intents, corrupt)
         case StopOrdered():
             return wire.StopRecord()
+        case TablesInherited(alive):
+            return wire.InheritedRecord(alive)
+        case TablesChanged(balancer):
+            return balancer
 
 
 def event_of(record: wire.Record) -> Event:
@@ -150,3 +155,7 @@ def event_of(record: wire.Record) -> Event:
             return IntentsChanged(intents, corrupt=corrupt)
         case wire.StopRecord():
             return StopOrdered()
+        case wire.InheritedRecord(alive):
+            return TablesInherited(alive)
+        case BalancerActual():
+            return TablesChanged(record)

@@ -12,8 +12,8 @@ from popctl.agent.world import World
 from popctl.bgp.speaker import Speaker
 from popctl.core import reconcile
 from popctl.core.decide import Decision
+from popctl.model.balancer import Tables
 from popctl.model.instant import Instant
-from popctl.model.route import RouteTable
 
 HEARTBEAT_S = 0.5
 """The loop turns at least this often, so that silence of the loop is a fault that others can see."""
@@ -26,11 +26,38 @@ class TurnSink(Protocol):
         """Take note. Called in the loop's task after the fold and, if there was one, the decision."""
 
 
+class Steering(Protocol):
+    """Who takes orders for the balancer. Takes them at once: what can block has a task of its own."""
+
+    def order_tables(self, tables: Tables) -> None:
+        """Make these the wanted tables."""
+
+    def order_end(self, backends: frozenset[int]) -> None:
+        """End the SAs of these backends, and go on doing so until told otherwise."""
+
+
+class NoSteering:
+    """A PoP without a balancer."""
+
+    def order_tables(self, tables: Tables) -> None:
+        """Cannot be: nobody decides upon tables here."""
+        raise AssertionError(f"tables without a balancer: {tables}")
+
+    def order_end(self, backends: frozenset[int]) -> None:
+        """Cannot be either."""
+        raise AssertionError(f"SAs to end without a balancer: {backends}")
+
+
 class Loop:
     """Owns the queue and the World's only thread of control."""
 
     def __init__(
-        self, world: World, speaker: Speaker, clock: Callable[[], Instant], sinks: tuple[TurnSink, ...] = ()
+        self,
+        world: World,
+        speaker: Speaker,
+        clock: Callable[[], Instant],
+        sinks: tuple[TurnSink, ...] = (),
+        steering: Steering | None = None,
     ) -> None:
         self.world = world
         self.turned_at: Instant = clock()
@@ -38,12 +65,13 @@ class Loop:
         self.decision: Decision | None = None
         """The last one made; None before the first turn."""
         self._speaker = speaker
+        self._steering = steering or NoSteering()
         self._clock = clock
         self._sinks = sinks
         self._queue: deque[Event] = deque()
         self._wake = asyncio.Event()
         self._turned = asyncio.Condition()
-        self._ordered: RouteTable | None = None
+        self._ordered = reconcile.Ordered()
 
     def put(self, event: Event) -> None:
         """Queue an event. Never blocks; call from the event loop's thread."""
@@ -90,8 +118,13 @@ class Loop:
             sink.turn(now, events, decision)
 
     async def _apply(self, decision: Decision) -> None:
-        for step in reconcile.plan(decision.desired, self.world.view().actual, self._ordered):
+        view = self.world.view()
+        for step in reconcile.plan(decision.desired, view.actual, self._ordered, view.balancer):
             match step:
                 case reconcile.SetRoutes(routes):
                     await self._speaker.set(routes)
-                    self._ordered = routes
+                case reconcile.SetTables(tables):
+                    self._steering.order_tables(tables)
+                case reconcile.EndSas(backends):
+                    self._steering.order_end(backends)
+            self._ordered = self._ordered.after(step)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import assert_never
 
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered, TablesChanged, TablesInherited
 from popctl.core import health
 from popctl.core.decide import Decision, decide
+from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
 from popctl.model.instant import Instant
 from popctl.model.observation import Intent, Observation
@@ -29,6 +30,8 @@ class World:
         self._health: dict[ProbeKey, Health] = {}
         self._intents: tuple[Intent, ...] = ()
         self._actual = Actual()
+        self._balancer = BalancerActual()
+        self._alive: frozenset[int] | None = None
         self._memory: dict[str, Memory] = {}
         self._stopping_since: Instant | None = None
         self._state_corrupt = False
@@ -57,6 +60,13 @@ class World:
                 changed = actual != self._actual
                 self._actual = actual
                 return changed
+            case TablesInherited(alive):
+                self._alive = alive if self._alive is None else self._alive
+                return True
+            case TablesChanged(balancer):
+                changed = balancer != self._balancer
+                self._balancer = balancer
+                return changed
             case IntentsChanged(intents, corrupt):
                 self._intents, self._state_corrupt = intents, corrupt
                 return True
@@ -83,6 +93,8 @@ class World:
             health=MappingProxyType(self._health),
             intents=self._intents,
             actual=self._actual,
+            balancer=self._balancer,
+            alive=self._alive,
             memory=MappingProxyType(self._memory),
             stopping_since=self._stopping_since,
             state_corrupt=self._state_corrupt,
@@ -94,6 +106,8 @@ class World:
         self._health = dict(view.health)
         self._intents = view.intents
         self._actual = view.actual
+        self._balancer = view.balancer
+        self._alive = view.alive
         self._memory = dict(view.memory)
         self._stopping_since = view.stopping_since
         self._state_corrupt = view.state_corrupt
@@ -102,5 +116,7 @@ class World:
         """Ask the core what follows, and remember what it wants remembered."""
         decision = decide(self.pop, self.view(), now)
         self._memory = dict(decision.memory)
+        if decision.desired.tables is not None:
+            self._alive = decision.desired.tables.alive
         self._wake_at = decision.wake_at
         return decision

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from popctl.config.attributes import ladder
 from popctl.config.probes import of_backend
+from popctl.config.tables import bare_tables, forward, plan
 from popctl.model import pop as model
 from popctl.model.route import GRACEFUL_SHUTDOWN, Family
 
@@ -20,7 +21,9 @@ _FAMILIES: dict[str, Family] = {"ipv4": Family.IPV4_UNICAST, "ipv6": Family.IPV6
 
 def build(parts: Parts, secrets: Secrets) -> model.Pop:
     """Return the value. Every section must be there: absent ones are a bug of the caller."""
-    if not (parts.pop and parts.allowlist and parts.timing and parts.lease and parts.paths and parts.state):
+    if not (parts.pop and parts.allowlist and parts.timing and parts.lease and parts.paths):
+        raise AssertionError("a section is absent and no problem was reported")
+    if not (parts.state and parts.balancer):
         raise AssertionError("a section is absent and no problem was reported")
     backends = {part.value.id: _backend(parts, part, secrets) for part in parts.backends}
     ids = {backend.name: backend.id for backend in backends.values()}
@@ -42,6 +45,9 @@ def build(parts: Parts, secrets: Secrets) -> model.Pop:
             state_file=parts.paths.state_file,
             journal=parts.paths.journal,
         ),
+        spi_plan=plan(parts),
+        tables=bare_tables(parts),
+        row_key=secrets[parts.balancer.secret_file] if parts.balancer.secret_file else None,
         start_without_state=parts.state.on_corrupt == "serve",
     )
 
@@ -70,6 +76,7 @@ def _service(part: Placed[schema.Service], ids: dict[str, int]) -> model.Service
         prefixes=tuple(part.value.prefixes),
         backends=tuple(ids.values() if names is None else (ids[name] for name in names)),
         minimum_healthy=part.value.minimum_healthy,
+        minimum_weight=part.value.minimum_weight,
     )
 
 
@@ -80,6 +87,8 @@ def _backend(parts: Parts, part: Placed[schema.Backend], secrets: Secrets) -> mo
         address=part.value.address,
         weight=part.value.weight,
         probes=tuple(probe.spec for probe in of_backend(parts, part, secrets)),
+        forward=forward(part.value),
+        vici=part.value.vici,
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import PlainValidator
 from pydantic_core import PydanticCustomError
 
 from popctl.model import route
+from popctl.model.pop import ViciEndpoint
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -23,6 +24,8 @@ _AS_TRANS = 23456
 _PREFIX_LENGTH = re.compile(r"[0-9]{1,3}")
 _UNIX_PATH_MAX = 107
 _MAX_U32 = 0xFFFFFFFF
+_MAX_PORT = 0xFFFF
+_HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]{1,8}")
 _RESERVED_ASNS = (
     (0, 0, "RFC 7607"),
     (_AS_TRANS, _AS_TRANS, "AS_TRANS, RFC 6793"),
@@ -220,6 +223,28 @@ def _url(value: object) -> str:
     return text
 
 
+def _word(value: object) -> int:
+    if isinstance(value, str) and _HEXADECIMAL.fullmatch(value):
+        value = int(value, 16)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_U32:
+        raise refuse("is not a number of 32 bits", "write it like 0x5b000000, or in decimal digits")
+    return value
+
+
+def _vici(value: object) -> ViciEndpoint:
+    example = "unix:///run/charon.vici or tcp://10.0.0.1:4502"
+    scheme, _, rest = _text(value, example).partition("://")
+    if scheme == "unix" and rest.startswith("/") and rest.isprintable() and len(rest.encode()) <= _UNIX_PATH_MAX:
+        return ViciEndpoint(path=Path(rest))
+    host, _, port = rest.rpartition(":")
+    if scheme == "tcp" and port.isascii() and port.isdigit() and 0 < int(port) <= _MAX_PORT:
+        try:
+            return ViciEndpoint(host=str(ip_address(host.removeprefix("[").removesuffix("]"))), port=int(port))
+        except ValueError:
+            pass
+    raise refuse("is not an address of charon's control socket", f"write it like {example}")
+
+
 def split_url(text: str) -> SplitResult:
     """Split an HTTP URL. Raises `ValueError` when it is not one or its port is none."""
     parts = urlsplit(text)
@@ -244,5 +269,7 @@ Label: TypeAlias = Annotated[str, PlainValidator(_label), Kind("text")]
 AbsolutePath: TypeAlias = Annotated[Path, PlainValidator(_absolute), Kind("absolute path")]
 SocketPath: TypeAlias = Annotated[Path, PlainValidator(_socket), Kind("absolute path, at most 107 bytes")]
 SecretFile: TypeAlias = Annotated[Path, PlainValidator(_secret_file), Kind("absolute path of a secret file")]
+Word: TypeAlias = Annotated[int, PlainValidator(_word), Kind("number, 0..0xffffffff")]
+Vici: TypeAlias = Annotated[ViciEndpoint, PlainValidator(_vici), Kind("unix:///PATH or tcp://ADDRESS:PORT")]
 Argument: TypeAlias = Annotated[str, PlainValidator(_argument), Kind("text")]
 Url: TypeAlias = Annotated[str, PlainValidator(_url), Kind("URL")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from popctl.config import defaults, schema, schema_probes
+from popctl.config import defaults, schema, schema_balancer, schema_probes
 from popctl.config.fields import Kind
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ MODELS: dict[str, type[BaseModel]] = {
     "http": schema_probes.Http,
     "exec": schema_probes.Exec,
     "profiles": schema_probes.Profile,
+    "forward": schema_balancer.Forward,
+    "service balancer": schema_balancer.ServiceBalancer,
+    "affinity": schema_balancer.Affinity,
+    "spi_plan": schema_balancer.SpiPlan,
+    "balancer": schema_balancer.Balancer,
     "timing": schema.Timing,
     "lease": schema.Lease,
     "state": schema.State,
@@ -145,6 +150,8 @@ def _default(field: FieldInfo) -> str:
             isinstance(n, Kind) and n.text.startswith("duration") for n in field.metadata
         ):
             text = f"{seconds:g} s"
+        case int() as word if any(isinstance(n, Kind) and n.text.startswith("number") for n in field.metadata):
+            text = f"`{word:#x}`"
         case other:
             text = f"`{other}`"
     return text

@@ -24,7 +24,9 @@ from popctl.config.fields import (
     RouterId,
     SecretFile,
     SocketPath,
+    Vici,
 )
+from popctl.config.schema_balancer import Balancer, Forward, ServiceBalancer, SpiPlan
 from popctl.config.schema_probes import Port, Probes, ProbeSet, Profile, Section
 
 MAX_POP_ID = 1023
@@ -112,6 +114,12 @@ class Service(Section):
     minimum_healthy: int = Field(
         default=defaults.MINIMUM_HEALTHY, description="Backends that must work, from 1 to the number of backends."
     )
+    minimum_weight: int = Field(
+        default=0, ge=0, description="A drain must leave backends of so much weight in all; 0: `minimum_healthy` rules."
+    )
+    balancer: ServiceBalancer | None = Field(
+        default=None, description="How this host spreads the service; null: something else does."
+    )
 
 
 class Allowlist(Section):
@@ -134,6 +142,10 @@ class Backend(Section):
     weight: int = Field(default=defaults.WEIGHT, ge=1, le=1000, description="Share of new clients, relative to others.")
     profile: Name = Field(default=defaults.PROFILE, description="Profile that sets the pace of its probes.")
     probes: Probes = Field(description="Name of a probe set, or a list of probes. All must pass.")
+    forward: Forward = Field(default=Forward(), description="Next hops of the balancer, per address family.")
+    vici: Vici | None = Field(
+        default=None, description="Where its charon is asked for SAs, and ends them after a drain; null: not asked."
+    )
 
 
 class Timing(Section):
@@ -193,6 +205,8 @@ class Document(Section):
     backends: list[Backend] = Field(min_length=1, description="VPN servers.")
     probes: dict[Name, ProbeSet] = Field(default={}, description="Probe sets by name.")
     profiles: dict[Name, Profile] = Field(default={}, description="Own profiles by name.")
+    spi_plan: SpiPlan | None = Field(default=None, description="How SPIs name PoP and backend; null: they do not.")
+    balancer: Balancer = Field(default=Balancer(), description="Where the balancer lives on this host.")
     timing: Timing = Field(default=Timing(), description="How fast a service may come, go and come back.")
     lease: Lease = Field(default=Lease(), description="What the relay does when the agent falls silent.")
     state: State = Field(default=State(), description="What the agent does about its own memory.")

@@ -106,6 +106,8 @@ def _named(parts: Parts) -> Iterator[tuple[KeyPath, Path]]:
     for neighbor in parts.neighbors:
         if neighbor.value.md5_file:
             yield (*neighbor.path, "md5_file"), neighbor.value.md5_file
+    if parts.balancer and parts.balancer.secret_file:
+        yield ("balancer", "secret_file"), parts.balancer.secret_file
     lists = [(part.path, part.value.root) for part in parts.probes.values()]
     lists += [
         ((*part.path, "probes"), part.value.probes) for part in parts.backends if isinstance(part.value.probes, list)

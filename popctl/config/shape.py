@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, ge
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from popctl.config import schema
+from popctl.config import schema, schema_balancer
 from popctl.config.errors import KeyPath, Problem, render_path
 from popctl.config.fields import read_name
 from popctl.config.schema_probes import LIST_TAG, NAME_TAG, ProbeSet, Profile
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
+_NOT_SECRET = ("balancer", "key")
 _SECRET_WORDS = ("md5", "psk", "secret", "password", "key")
 
 
@@ -55,6 +56,8 @@ class Parts:
     backends: tuple[Placed[schema.Backend], ...]
     probes: Mapping[str, Placed[ProbeSet]]
     profiles: Mapping[str, Placed[Profile]]
+    spi_plan: schema_balancer.SpiPlan | None
+    balancer: schema_balancer.Balancer | None
     timing: schema.Timing | None
     lease: schema.Lease | None
     state: schema.State | None
@@ -173,6 +176,9 @@ def take_apart(tree: Tree) -> tuple[Parts, tuple[Problem, ...]]:
         backends=cut.items("backends", schema.Backend),
         probes={part.key: part for part in cut.entries("probes", ProbeSet)},
         profiles={part.key: part for part in cut.entries("profiles", Profile)},
+        # `null` says the same as nothing.
+        spi_plan=None if cut.tree.get("spi_plan") is None else cut.section("spi_plan", schema_balancer.SpiPlan),
+        balancer=cut.section("balancer", schema_balancer.Balancer),
         timing=cut.section("timing", schema.Timing),
         lease=cut.section("lease", schema.Lease),
         state=cut.section("state", schema.State),
@@ -216,7 +222,8 @@ def _translate(path: KeyPath, model: type[BaseModel], detail: ErrorDetails) -> P
     context: Mapping[str, Any] = detail.get("ctx", {})
     kind = detail["type"]
     found = show(detail["input"])
-    if any(isinstance(part, str) and word in part.lower() for part in loc[-2:] for word in _SECRET_WORDS):
+    named = any(isinstance(part, str) and word in part.lower() for part in loc[-2:] for word in _SECRET_WORDS)
+    if named and loc[-2:] != _NOT_SECRET:
         found = "a value that is not shown"
     if kind == "popctl":
         found, problem, remedy = context["found"] or found, context["problem"], context["remedy"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from popctl.core import health, lifecycle
+from popctl.core import health, lifecycle, members
 from popctl.core.lifecycle import Condition
 from popctl.model.desired import Desired, ServiceDecision
 from popctl.model.instant import NEVER, Instant
@@ -63,10 +63,18 @@ def decide(pop: Pop, view: View, now: Instant) -> Decision:
     chosen = [_choose(service, pop, view, verdicts, now) for service in pop.services]
     decisions = tuple(decision for decision, _, _ in chosen)
     stale = (health.next_stale(backend, view.health, now) for backend in pop.backends.values())
+    places = members.places(pop, view, now)
+    desired = Desired(
+        routes=route_table(_routes(pop, decisions)),
+        services=decisions,
+        tables=members.tables(pop, places),
+        backends=places,
+        balanced=members.balanced(pop),
+    )
     return Decision(
-        desired=Desired(routes=route_table(_routes(pop, decisions)), services=decisions),
+        desired=desired,
         memory={service.name: memory for service, (_, memory, _) in zip(pop.services, chosen, strict=True)},
-        wake_at=min((*(wake for _, _, wake in chosen), *stale), default=NEVER),
+        wake_at=min((*(wake for _, _, wake in chosen), *stale, members.next_cut(view, now)), default=NEVER),
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
+from popctl.model.balancer import Tables
 from popctl.model.instant import Instant
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
-from popctl.model.route import Address, RouteKey, RouteTable, route_table
+from popctl.model.route import Address, Prefix, RouteKey, RouteTable, route_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +28,53 @@ class ServiceDecision:
     """When this decision is looked at again for time alone (warm-up, hold-down, drain), if it is."""
 
 
+class Place(StrEnum):
+    """Where the balancer has a backend."""
+
+    ALIVE = "alive"
+    DRAINING = "draining"
+    """No new SAs; what it holds stays."""
+    OUT = "out"
+    """Nothing new and nothing remembered; only what carries its label still goes there."""
+    CUT = "cut"
+    """Out by order, and its SAs are to be ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendDecision:
+    """Where the balancer should have a backend, and why."""
+
+    backend: int
+    alive: bool
+    """It may be given something new or remembered."""
+    draining: bool
+    """It gets no new SA, whether it is alive or not."""
+    cut: bool
+    """Its SAs are to be ended."""
+    reason: Reason
+
+    @property
+    def place(self) -> Place:
+        """Return the one word for it."""
+        if self.cut:
+            return Place.CUT
+        if not self.alive:
+            return Place.OUT
+        return Place.DRAINING if self.draining else Place.ALIVE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
     """The whole wanted state of the PoP. Nobody edits it."""
 
     routes: RouteTable
     services: tuple[ServiceDecision, ...]
+    tables: Tables | None = None
+    """Of the balancer; None without one, and before it is known what the kernel holds. Rows are as in `Pop.tables`."""
+    backends: tuple[BackendDecision, ...] = ()
+    """Those of balanced services, by id."""
+    balanced: frozenset[Prefix] = frozenset()
+    """Prefixes with an address that the balancer serves: nobody hears of them before it is in force."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

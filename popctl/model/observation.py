@@ -41,6 +41,15 @@ class IntentKind(StrEnum):
     """A backend: counts for nothing new until undrained."""
 
 
+class DrainEnd(StrEnum):
+    """What happens to a draining backend at its deadline."""
+
+    WAIT = "wait"
+    """Nothing: it drains until it is undrained."""
+    CUT = "cut"
+    """It leaves the balancer, and its SAs are ended where VICI is configured."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
     """An order of an operator. It outlives restarts; health logic cannot undo it."""
@@ -53,6 +62,13 @@ class Intent:
     created_unix_s: float
     """Wall time, for display and for the state file."""
     drain_s: float = 0.0
-    """WITHDRAW only: how long graceful shutdown is announced first."""
+    """WITHDRAW: how long graceful shutdown is announced first. DRAIN: how long until the deadline, 0 is none."""
     drain_until: Instant = 0.0
     """The same as a deadline of this run of the agent; the edge computes it once from wall time."""
+    then: DrainEnd = DrainEnd.WAIT
+    """DRAIN only."""
+
+    def cuts(self, now: Instant) -> bool:
+        """Return whether this is a drain whose deadline has passed and which ends with a cut."""
+        drains = self.kind is IntentKind.DRAIN and self.then is DrainEnd.CUT
+        return drains and self.drain_s > 0 and now >= self.drain_until

@@ -8,6 +8,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from popctl.model.balancer import Forward, SpiPlan, Tables
 from popctl.model.probe import ProbeSpec
 from popctl.model.route import Address, Attributes, Community, Family, LargeCommunity, Prefix
 from popctl.model.secret import Secret as Secret  # noqa: PLC0414 - marks the re-export
@@ -45,6 +46,18 @@ class Neighbor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ViciEndpoint:
+    """Where a backend's charon takes control connections: a unix socket, or TCP on a link that is private."""
+
+    path: Path | None = None
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        return f"unix://{self.path}" if self.path else f"tcp://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """One VPN server of the PoP. Its id is permanent: labels and tables are derived from it."""
 
@@ -54,6 +67,10 @@ class Backend:
     weight: int
     probes: tuple[ProbeSpec, ...]
     """All must pass: IKE, NAT-T and L2TP of one client end at one place."""
+    forward: Forward | None = None
+    """Where the balancer sends its packets; None only where nothing asks for it."""
+    vici: ViciEndpoint | None = None
+    """Where charon lists its SAs and ends them; None: it is not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +82,8 @@ class Service:
     backends: tuple[int, ...]
     """Ids of the backends that carry it."""
     minimum_healthy: int
+    minimum_weight: int = 0
+    """A drain must leave at least this sum of weights, healthy and not draining."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,5 +148,11 @@ class Pop:
     timing: Timing
     lease: Lease
     paths: Paths
+    spi_plan: SpiPlan | None = None
+    tables: Tables | None = None
+    """The balancer as configured, nobody alive yet; None without one. Its rows hold one row each, which says who the
+    members are: the shell builds the others, once per configuration, and fills them in on the way to the kernel."""
+    row_key: Secret | None = None
+    """What rows and row hashes are drawn from, the same on all balancers of the PoP; None: from the plan and the id."""
     start_without_state: bool = False
     """Serve although the state file is corrupt. Off: a forgotten withdraw is worse than a late start."""

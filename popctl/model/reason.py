@@ -53,6 +53,13 @@ class Reason(StrEnum):
     STATE_FILE_CORRUPT = "state-file-corrupt"
     STOPPING = "stopping"
 
+    # Where the balancer should have a backend (core.members).
+    LAST_ALIVE = "last-alive"
+    """It is down, and so is every other backend of the service: it stays, because a probe can be wrong while a packet
+    that is given to nobody is lost for certain."""
+    CUT = "cut"
+    """Its drain is over, and the order said that the balancer gives it up then."""
+
     # A decision for load (core.capacity, core.gate).
     HOT = "hot"
     """Above the enter watermark, not yet for long enough to act."""

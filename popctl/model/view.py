@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
 from popctl.model.instant import Instant
 from popctl.model.observation import Intent
@@ -71,6 +72,11 @@ class View:
     actual: Actual = field(default_factory=Actual)
     memory: Mapping[str, Memory] = field(default_factory=dict)
     """By service name."""
+    balancer: BalancerActual = field(default_factory=BalancerActual)
+    """What the balancer proved."""
+    alive: frozenset[int] | None = None
+    """Backends that the balancer was last to give new SAs to: of the last decision, or, at the start, of the kernel.
+    None: what the kernel holds has not been read."""
     stopping_since: Instant | None = None
     """The agent was told to stop: every service leaves by the drain order."""
     state_corrupt: bool = False

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias, get_origin
 import cattrs
 from cattrs.preconf.json import make_converter
 
-from popctl.model.desired import Actual, Desired, ServiceDecision
+from popctl.model.balancer import BalancerActual
+from popctl.model.desired import Actual, BackendDecision, Desired, ServiceDecision
 from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import Intent, Observation
 from popctl.model.probe import ProbeKey
@@ -37,6 +38,8 @@ class EventKind(StrEnum):
     ACTUAL = "a"
     INTENTS = "i"
     STOP = "s"
+    TABLES_INHERITED = "k"
+    TABLES = "t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,14 @@ class StopRecord:
     """The agent was told to stop."""
 
 
-Record: TypeAlias = Observation | Actual | IntentsRecord | StopRecord
+@dataclass(frozen=True, slots=True)
+class InheritedRecord:
+    """What the kernel was found with."""
+
+    alive: frozenset[int]
+
+
+Record: TypeAlias = Observation | Actual | IntentsRecord | StopRecord | InheritedRecord | BalancerActual
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +73,14 @@ class DecisionRecord:
     routes: RouteTable
     wake_at: Instant | None
     """None stands for never: JSON has no infinity."""
+    backends: tuple[BackendDecision, ...] = ()
+    """Where the balancer should have them; the rows and labels beside follow from the configuration."""
 
     @classmethod
     def of(cls, desired: Desired, wake_at: Instant) -> DecisionRecord:
         """Take down a decision of the core."""
-        return cls(services=desired.services, routes=desired.routes, wake_at=none_if_never(wake_at))
+        wake = none_if_never(wake_at)
+        return cls(services=desired.services, routes=desired.routes, wake_at=wake, backends=desired.backends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +165,10 @@ def _encode_record(record: Record) -> JsonObject:
             return {EventKind.INTENTS: _CONVERTER.unstructure(record)}
         case StopRecord():
             return {EventKind.STOP: True}
+        case InheritedRecord(alive):
+            return {EventKind.TABLES_INHERITED: sorted(alive)}
+        case BalancerActual():
+            return {EventKind.TABLES: _CONVERTER.unstructure(record)}
 
 
 def _decode_record(body: Mapping[str, Any]) -> Record:
@@ -167,6 +184,10 @@ def _decode_record(body: Mapping[str, Any]) -> Record:
             return _CONVERTER.structure(value, IntentsRecord)
         case EventKind.STOP:
             return StopRecord()
+        case EventKind.TABLES_INHERITED:
+            return InheritedRecord(_CONVERTER.structure(value, frozenset[int]))
+        case EventKind.TABLES:
+            return _CONVERTER.structure(value, BalancerActual)
 
 
 def _pairs(table: Mapping[Any, Any]) -> list[list[Any]]:

@@ -93,9 +93,10 @@ def test_an_ordered_withdraw_is_undone_by_no_history(
 @given(st.floats(0, 1e6))
 def test_what_was_ordered_is_not_ordered_again(now: float) -> None:
     decision = decide(pop(), View(actual=Actual(connected=True, inherited=True)), now)
-    first = reconcile.plan(decision.desired, Actual(inherited=True), None)
-    assert [step.routes for step in first] == [decision.desired.routes]
-    assert reconcile.plan(decision.desired, Actual(inherited=True), decision.desired.routes) == ()
+    first = reconcile.plan(decision.desired, Actual(inherited=True), reconcile.Ordered())
+    assert first == (reconcile.SetRoutes(decision.desired.routes),)
+    ordered = reconcile.Ordered().after(first[0])
+    assert reconcile.plan(decision.desired, Actual(inherited=True), ordered) == ()
 
 
 @given(st.floats(0, 1e9), st.floats(0, 1e9))

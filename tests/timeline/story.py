@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered, TablesChanged, TablesInherited
 from popctl.agent.loop import TurnSink
 from popctl.agent.world import World
 from popctl.core import reconcile
 from popctl.core.decide import Decision
+from popctl.model.balancer import BalancerActual, Tables
 from popctl.model.desired import Actual, ServiceDecision
-from popctl.model.observation import Intent, IntentKind, Observation, Outcome
+from popctl.model.observation import DrainEnd, Intent, IntentKind, Observation, Outcome
 from popctl.model.pop import Announce, Pop
 from popctl.model.probe import ProbeKey
 from popctl.model.reason import Reason
@@ -36,6 +37,11 @@ class Story:
     lag_s: float = 0.002
     now: float = 0.0
     sinks: list[TurnSink] = field(default_factory=list)
+    kernel_alive: frozenset[int] = frozenset()
+    """Whom the kernel gives new SAs to at the start."""
+    kernel_read_at: float = 0.0
+    balancer_works: bool = True
+    """What is ordered is in force `lag_s` later."""
 
     def __post_init__(self) -> None:
         self.world = World(self.pop)
@@ -45,7 +51,11 @@ class Story:
         self._intents: dict[tuple[IntentKind, str], Intent] = {}
         self._queue: list[tuple[float, int, Event]] = []
         self._tie = count()
-        self._ordered: RouteTable | None = None
+        self.tables: list[tuple[float, Tables]] = []
+        self.ended: list[tuple[float, frozenset[int]]] = []
+        self._ordered = reconcile.Ordered()
+        if self.pop.tables is not None:
+            self.happens(self.kernel_read_at, TablesInherited(self.kernel_alive))
         if self.connects_at < float("inf"):
             self.happens(self.connects_at, ActualChanged(replace(CONNECTED, routes=self.inherited)))
 
@@ -74,8 +84,8 @@ class Story:
     def orders_withdraw(self, at: float, service: str = "vpn", *, drain_s: float = 0.0) -> None:
         self._intend(at, IntentKind.WITHDRAW, service, drain_s=drain_s)
 
-    def orders_drain(self, at: float, backend: str) -> None:
-        self._intend(at, IntentKind.DRAIN, backend)
+    def orders_drain(self, at: float, backend: str, *, for_s: float = 0.0, then: DrainEnd = DrainEnd.WAIT) -> None:
+        self._intend(at, IntentKind.DRAIN, backend, drain_s=for_s, then=then)
 
     def takes_back(self, at: float, kind: IntentKind, target: str) -> None:
         del self._intents[kind, target]
@@ -84,7 +94,9 @@ class Story:
     def stops(self, at: float) -> None:
         self.happens(at, StopOrdered())
 
-    def _intend(self, at: float, kind: IntentKind, target: str, *, drain_s: float = 0.0) -> None:
+    def _intend(
+        self, at: float, kind: IntentKind, target: str, *, drain_s: float = 0.0, then: DrainEnd = DrainEnd.WAIT
+    ) -> None:
         self._intents[kind, target] = Intent(
             kind=kind,
             target=target,
@@ -93,6 +105,7 @@ class Story:
             created_unix_s=at,
             drain_s=drain_s,
             drain_until=at + drain_s,
+            then=then,
         )
         self.happens(at, IntentsChanged(tuple(self._intents.values())))
 
@@ -125,11 +138,24 @@ class Story:
             entry = (self.now, service.service, service.announce, service.reason)
             if self._last(service.service)[2:] != entry[2:]:
                 self.history.append(entry)
-        for step in reconcile.plan(decision.desired, self.world.view().actual, self._ordered):
-            self._ordered = step.routes
-            self.orders.append((self.now, step.routes))
-            self.happens(self.now + self.lag_s, ActualChanged(replace(CONNECTED, routes=step.routes)))
+        view = self.world.view()
+        for step in reconcile.plan(decision.desired, view.actual, self._ordered, view.balancer):
+            self._ordered = self._ordered.after(step)
+            self._move(step)
         return decision
+
+    def _move(self, step: reconcile.Step) -> None:
+        match step:
+            case reconcile.SetRoutes(routes):
+                self.orders.append((self.now, routes))
+                self.happens(self.now + self.lag_s, ActualChanged(replace(CONNECTED, routes=routes)))
+            case reconcile.SetTables(tables):
+                self.tables.append((self.now, tables))
+                if self.balancer_works:
+                    held = BalancerActual(in_force=True, alive=tables.alive, draining=tables.draining)
+                    self.happens(self.now + self.lag_s, TablesChanged(held))
+            case reconcile.EndSas(backends):
+                self.ended.append((self.now, backends))
 
     def _last(self, service: str) -> tuple[object, ...]:
         return next((entry for entry in reversed(self.history) if entry[1] == service), (None, None, None, None))

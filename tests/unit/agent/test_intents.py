@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from popctl.agent.intents import IntentStore, StateCorruptError, StateWriteError, decode_state, encode_state
-from popctl.model.observation import Intent, IntentKind
+from popctl.model.observation import DrainEnd, Intent, IntentKind
 
 WITHDRAW = Intent(
     kind=IntentKind.WITHDRAW, target="vpn", reason="swap", owner="ada", created_unix_s=1000.0, drain_s=60.0
@@ -56,9 +56,11 @@ def test_drain_time_becomes_a_deadline_of_this_run(tmp_path: Path, unix_s: float
         (b"{}", "format"),
         (b"[]", "truncated"),
         (encode_state((DRAIN,))[:-1], "not the bytes"),
-        (encode_state((DRAIN,)).replace(b'"format": 1', b'"format": 2'), "format 2, this popctl reads 1"),
+        (encode_state((DRAIN,)).replace(b'"format": 2', b'"format": 3'), "format 3, this popctl reads 2"),
+        (encode_state((DRAIN,), 1).replace(b'"format": 1', b'"format": true'), "format True"),
+        (encode_state((DRAIN,), 1).replace(b'"format": 1', b'"format": 2'), "keys"),
         (encode_state((DRAIN,)).replace(b"kernel", b"kernal"), "checksum"),
-        (encode_state((DRAIN,)).replace(b": 1,", b": 1, "), "not the bytes"),
+        (encode_state((DRAIN,)).replace(b": 2,", b": 2, "), "not the bytes"),
         (b"[" * 100_000, "truncated"),
     ],
 )
@@ -74,11 +76,30 @@ def test_file_that_popctl_did_not_write_is_corrupt_and_left_alone(tmp_path: Path
     assert path.read_bytes() == content
 
 
+def test_file_of_the_format_before_is_read_and_written_anew(tmp_path: Path) -> None:
+    """An upgrade forgets no order."""
+    path = tmp_path / "state.json"
+    path.write_bytes(encode_state((DRAIN,), 1))
+    store = IntentStore(path)
+    assert store.load(unix_s=0.0, now=0.0) == (DRAIN,)
+    store.save(store.intents)
+    assert path.read_bytes() == encode_state((DRAIN,))
+
+
+def test_a_drain_with_a_deadline_and_an_end_comes_back_as_it_was(tmp_path: Path) -> None:
+    order = replace(DRAIN, drain_s=600.0, then=DrainEnd.CUT, created_unix_s=1000.0)
+    IntentStore(tmp_path / "state.json").save((order,))
+    (loaded,) = IntentStore(tmp_path / "state.json").load(unix_s=1060.0, now=7.0)
+    assert loaded == replace(order, drain_until=547.0)
+    (late,) = IntentStore(tmp_path / "state.json").load(unix_s=9999.0, now=7.0)
+    assert late.cuts(7.0)
+
+
 def test_file_with_a_right_checksum_but_no_orders_in_it_is_corrupt(tmp_path: Path) -> None:
     """A later version may write orders that this one does not know; guessing would forget them."""
     orders = [json.loads(encode_state((DRAIN,)))["intents"][0] | {"kind": "hold"}]
     checksum = hashlib.sha256(json.dumps(orders, indent=1, sort_keys=True).encode() + b"\n").hexdigest()
-    document = {"format": 1, "checksum": f"sha256:{checksum}", "intents": orders}
+    document = {"format": 2, "checksum": f"sha256:{checksum}", "intents": orders}
     path = tmp_path / "state.json"
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     with pytest.raises(StateCorruptError, match="'hold' is not a valid IntentKind"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
+from popctl.model.balancer import Forward, HashKey
 from popctl.model.pop import Announce, Lease, Paths, Secret, Timing
 from popctl.model.probe import Cadence, Exec, Http, Icmp, IkeDeep, IkeLiveness, L2tp, Tcp, Thresholds
 from popctl.model.route import GRACEFUL_SHUTDOWN, Attributes, Community, Family, LargeCommunity
@@ -176,3 +177,25 @@ def test_no_secret_shows_in_the_repr_of_a_pop() -> None:
     assert "the md5 key" not in shown
     assert "the probe psk" not in shown
     assert "the tunnel secret" not in shown
+
+
+def test_without_a_balancer_section_there_is_no_balancer() -> None:
+    pop = parse_minimal()
+    assert (pop.tables, pop.spi_plan, pop.row_key) == (None, None, None)
+
+
+def test_the_example_has_a_balancer_with_a_label_a_slice_and_a_way_per_backend() -> None:
+    pop = parse_file(EXAMPLE)
+    assert pop.tables is not None
+    assert pop.spi_plan is not None
+    (service,) = pop.tables.services
+    assert service.vips == (ip_address("198.51.100.1"), ip_address("2001:db8:100::1"))
+    assert service.key is HashKey.SPI
+    assert service.rows.row(0) == (1, 2, 3)
+    assert set(service.labels.ike.values()) == set(service.labels.esp.values()) == {1, 2, 3}
+    assert pop.tables.backends[2] == Forward(
+        name="vpn-2", ipv4=IPv4Address("10.0.0.2"), ipv6=IPv6Address("2001:db8:0:9::2")
+    )
+    assert str(pop.backends[1].vici) == "tcp://10.0.0.1:4502"
+    assert pop.backends[2].vici is None
+    assert not pop.tables.alive

@@ -1,0 +1,170 @@
+"""What must hold for the balancer: VIPs, the SPI plan, ids that fit in it, a way to every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from popctl.config.checks_routing import problem
+from popctl.config.errors import KeyPath, Problem
+from popctl.config.tables import bare_tables, forward, plan
+from popctl.core import balance
+from popctl.model.balancer import MAX_SLOT, HashKey
+from popctl.wire import spi_lint
+
+if TYPE_CHECKING:
+    from popctl.config import schema
+    from popctl.config.shape import Parts, Placed
+
+_MARK_LOW = 0xFFFF
+_LARGEST_TABLE = 0x7FFFFFFF
+
+
+def plan_fits(parts: Parts) -> Iterator[Problem]:
+    """The plan can number this PoP and its backends, and its labels and slices do not collide."""
+    found, pop = plan(parts), parts.pop
+    if found is None or pop is None or "spi_plan" in parts.broken:
+        return
+    for one in spi_lint.lint(found, pops=pop.id, backends_per_pop=1, sas_per_backend=1):
+        yield problem(("spi_plan", _last(one.key)), getattr(found, _last(one.key)), one.text, one.remedy)
+
+
+def ids_fit(parts: Parts) -> Iterator[Problem]:
+    """Every backend of a balanced service fits in a mark, and in the plan if there is one."""
+    found = plan(parts)
+    for part in _members(parts):
+        number = part.value.id
+        if number >= MAX_SLOT:
+            what = f"is above {MAX_SLOT - 1}, the largest that the balancer's marks can name"
+            yield problem((*part.path, "id"), number, what, "give a new backend a free id; ids are permanent")
+        elif found is not None and number >= 1 << found.backend_bits:
+            what = f"does not fit in spi_plan.backend_bits, {found.backend_bits}"
+            remedy = "choose a free id, or widen backend_bits in a new generation"
+            yield problem((*part.path, "id"), number, what, remedy)
+
+
+def vips_are_of_the_service(parts: Parts) -> Iterator[Problem]:
+    """A VIP is inside a prefix of its service, for the route brings the packets; and in one service, once."""
+    seen: dict[object, str] = {}
+    for part in _balanced(parts):
+        assert part.value.balancer is not None  # noqa: S101 - `_balanced`
+        for index, vip in enumerate(part.value.balancer.vips):
+            path: KeyPath = (*part.path, "balancer", "vips", index)
+            if not any(vip in prefix for prefix in part.value.prefixes):
+                yield problem(path, vip, "is in no prefix of this service", "use an address inside one of them")
+            if vip in seen:
+                yield problem(path, vip, f"is a VIP of service {seen[vip]} already", "leave it in one place")
+            seen.setdefault(vip, part.key)
+
+
+def vips_are_not_backends(parts: Parts) -> Iterator[Problem]:
+    """A probe or a packet sent to a VIP does not reach one backend, but whichever the balancer picks."""
+    vips = {vip for part in _balanced(parts) if part.value.balancer for vip in part.value.balancer.vips}
+    for part in parts.backends:
+        for key in ("address", "ipv4", "ipv6"):
+            path: KeyPath = (*part.path, "address") if key == "address" else (*part.path, "forward", key)
+            found = part.value.address if key == "address" else getattr(part.value.forward, key)
+            if found in vips:
+                yield problem(path, found, "is a VIP", "use the backend's own address")
+
+
+def key_has_labels(parts: Parts) -> Iterator[Problem]:
+    """Spreading by SPI needs backends whose SPIs say where they belong."""
+    if parts.spi_plan is not None or "spi_plan" in parts.broken:
+        return
+    for part in _balanced(parts):
+        if part.value.balancer and part.value.balancer.key == HashKey.SPI.value:
+            what = "spreads by SPI, which needs labelled backends, and there is no spi_plan"
+            yield problem((*part.path, "balancer", "key"), "spi", what, "add spi_plan, or use source-ip")
+
+
+def forwards_are_of_their_family(parts: Parts) -> Iterator[Problem]:
+    """A next hop is of the family that it is for, and every member has one for every family of VIPs."""
+    for part in parts.backends:
+        for key, version in (("ipv4", 4), ("ipv6", 6)):
+            hop = getattr(part.value.forward, key)
+            if hop is not None and hop.version != version:
+                what = f"is not an IPv{version} address"
+                yield problem((*part.path, "forward", key), hop, what, f"use an IPv{version} address of the backend")
+    for part in _members(parts):
+        way = forward(part.value)
+        for version in sorted(_families(parts, part.value)):
+            if (way.ipv4 if version == 4 else way.ipv6) is None:  # noqa: PLR2004 - IP version
+                what = f"a service has an IPv{version} VIP, and there is no way to this backend"
+                remedy = "write its address on the balancer's link"
+                yield problem((*part.path, "forward", f"ipv{version}"), "nothing", what, remedy)
+
+
+def minimum_weight(parts: Parts) -> Iterator[Problem]:
+    """No service asks for more than it has."""
+    if "backends" in parts.broken:
+        return
+    for part in parts.services:
+        names = part.value.backends
+        weight = sum(one.value.weight for one in parts.backends if names is None or one.value.name in names)
+        if part.value.minimum_weight > weight:
+            what = f"the backends of the service weigh only {weight} in all"
+            yield problem((*part.path, "minimum_weight"), part.value.minimum_weight, what, f"use at most {weight}")
+
+
+def marks(parts: Parts) -> Iterator[Problem]:
+    """The low half of a mark belongs to reason and slot; tables of backends end before the numbers do."""
+    if parts.balancer is None:
+        return
+    base, tables = parts.balancer.mark_base, parts.balancer.table_base
+    if not base:
+        yield problem(("balancer", "mark_base"), "0", "would be on packets that nobody marked", "use 0x5b000000")
+    if base & _MARK_LOW:
+        yield problem(
+            ("balancer", "mark_base"), f"{base:#x}", "has bits in its low half", f"use {base & ~_MARK_LOW:#x}"
+        )
+    if tables + MAX_SLOT > _LARGEST_TABLE:
+        yield problem(("balancer", "table_base"), tables, "leaves no room for a table per backend", "use a lower one")
+
+
+def what_the_balancer_refuses(parts: Parts) -> Iterator[Problem]:
+    """Whatever else the hand would refuse when it is too late: asked last, of a configuration that is sound so far."""
+    if parts.broken or any(found for check in CHECKS[:-1] for found in check(parts)) or _unknown_names(parts):
+        return
+    wanted = bare_tables(parts)
+    for one in balance.problems(wanted) if wanted is not None else ():
+        yield Problem(path=one.key, found="an impossible balancer", problem=one.text, remedy=one.remedy)
+
+
+def _balanced(parts: Parts) -> Iterator[Placed[schema.Service]]:
+    return (part for part in parts.services if part.value.balancer is not None)
+
+
+def _members(parts: Parts) -> Iterator[Placed[schema.Backend]]:
+    return (part for part in parts.backends if _families(parts, part.value))
+
+
+def _families(parts: Parts, backend: schema.Backend) -> frozenset[int]:
+    return frozenset(
+        vip.version
+        for part in _balanced(parts)
+        if part.value.balancer and (part.value.backends is None or backend.name in part.value.backends)
+        for vip in part.value.balancer.vips
+    )
+
+
+def _unknown_names(parts: Parts) -> bool:
+    known = {part.value.name for part in parts.backends}
+    return any(name not in known for part in parts.services for name in part.value.backends or ())
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+CHECKS = (
+    plan_fits,
+    ids_fit,
+    vips_are_of_the_service,
+    vips_are_not_backends,
+    key_has_labels,
+    forwards_are_of_their_family,
+    minimum_weight,
+    marks,
+    what_the_balancer_refuses,
+)
