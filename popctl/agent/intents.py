@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,12 +156,12 @@ def _believe(document: dict[str, Any]) -> tuple[Intent, ...]:
     return tuple(_structure(item, keys) for item in document["intents"])
 
 
-def _unstructure(intent: Intent, keys: Set[str]) -> dict[str, Any]:
+def _unstructure(intent: Intent, keys: AbstractSet[str]) -> dict[str, Any]:
     plain = {key: getattr(intent, key) for key in keys}
     return plain | {"created_unix_s": float(intent.created_unix_s), "drain_s": float(intent.drain_s)}
 
 
-def _structure(item: dict[str, Any], keys: Set[str]) -> Intent:
+def _structure(item: dict[str, Any], keys: AbstractSet[str]) -> Intent:
     if item.keys() != keys:
         raise ValueError("not the keys of an order")
     for key in ("target", "reason", "owner"):
