@@ -2,7 +2,8 @@
 
 Nodes are ASes sorted top first: a provider always has a smaller index than its customers. A node's *rank* is the
 length of the longest chain of customers below it (0: a stub), and nodes of one rank are neighbours in the index, so one
-rank is one slice. Adjacency is compressed sparse rows; every row is sorted by AS number.
+rank is one slice. Adjacency is compressed sparse rows; every row is sorted by node, so that
+memory is read in order.
 
 Provider cycles (three ASes that each buy from the next; siblings, or an error of inference) have no top. Each is
 collapsed into one node that speaks for all its ASes, and reported in `collapsed`.
@@ -135,9 +136,9 @@ def compile_links(links: AsLinks) -> FlatGraph:
         level_ptr=level_ptr,
         level_split=(level_ptr[1:] - orphans).astype(np.int32),
         links=Links(
-            providers=_rows(below, above, order),
-            peers=_rows(np.concatenate([left, right]), np.concatenate([right, left]), order),
-            customers=_rows(above, below, order),
+            providers=_rows(below, above, count),
+            peers=_rows(np.concatenate([left, right]), np.concatenate([right, left]), count),
+            customers=_rows(above, below, count),
         ),
         region=region,
         regions=links.regions,
@@ -156,12 +157,11 @@ def _linked(rows: Ints, transit: Ints, count: int) -> npt.NDArray[np.bool_]:
     return np.isin(rows[:, 0].astype(np.int64) * count + rows[:, 1], pairs[:, 0] * count + pairs[:, 1])
 
 
-def _rows(start: Ints, end: Ints, order: Ints) -> Adjacency:
-    count = len(order)
-    sort = np.argsort(start.astype(np.int64) * count + order[end])
+def _rows(start: Ints, end: Ints, count: int) -> Adjacency:
+    packed = np.sort(start.astype(np.int64) * count + end)
     ptr = np.zeros(count + 1, dtype=np.int32)
     np.cumsum(np.bincount(start, minlength=count), out=ptr[1:])
-    return Adjacency(ptr=ptr, to=end[sort].astype(np.int32))
+    return Adjacency(ptr=ptr, to=(packed % max(count, 1)).astype(np.int32))
 
 
 def _ranks(transit: Ints, count: int) -> Longs:
@@ -169,8 +169,7 @@ def _ranks(transit: Ints, count: int) -> Longs:
 
     Kahn's algorithm from the bottom, one rank per round.
     """
-    identity = np.arange(count, dtype=np.int32)
-    upward = _rows(transit[:, 1], transit[:, 0], identity)
+    upward = _rows(transit[:, 1], transit[:, 0], count)
     waiting = np.bincount(transit[:, 0], minlength=count)
     rank = np.full(count, -1, dtype=np.int64)
     front = np.flatnonzero(waiting == 0)

@@ -95,7 +95,7 @@ def descend(links: Links, order: Ints, acts: Acts, best: Longs, bound: Flags, he
                 heard_below[node] = heard
 
 
-def merge(target: Shorts, row: int, source: Shorts, from_row: int) -> None:
+def merge(target: Shorts, row: int | np.int64, source: Shorts, from_row: int | np.int64) -> None:
     """Take the smaller of two spread rows, column by column."""
     for column in range(target.shape[1]):
         target[row, column] = min(target[row, column], source[from_row, column])

@@ -63,6 +63,7 @@ class NumbaEngine:
     ) -> tuple[Longs, Shorts]:
         """Return the keys and spread rows for seeds that differ at `changed` from those of `before` and `spread`."""
         best, rows = before.copy(), spread.copy()
-        at = np.array(changed, dtype=np.int64)
-        _update(graph.links, graph.order, update.Own(seeds.key, seeds.own_set, seeds.sets), before, best, at, rows)
+        own = update.Own(seeds.key, seeds.own_set, seeds.sets)
+        states = update.States(before, best, spread, rows, np.zeros(len(graph), dtype=np.bool_))
+        _update(graph.links, graph.order, own, states, np.array(changed, dtype=np.int64))
         return best, rows

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from topology.flat import edges_of
 from topology.kernels import CUSTOMERS, PEERS, PROVIDERS
-from topology.keys import CUSTOMER, LENGTH_BITS, LENGTH_MASK, NONE, PEER, PEER_KEY, PROVIDER, TIE_BITS
+from topology.keys import CUSTOMER, LENGTH_BITS, LENGTH_MASK, NONE, PEER, PEER_KEY, PROVIDER, PROVIDER_KEY, TIE_BITS
 from topology.seeds import NO_SEED
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Flags = npt.NDArray[np.bool_]
 
 
+_PLACE_BITS = 32
 _Item = TypeVar("_Item", bound=np.integer)
 
 
@@ -205,13 +206,17 @@ class _Carried(Generic[_Item]):
 
     def unite(self, ends: npt.NDArray[Any], source: npt.NDArray[_Item], rows: npt.NDArray[Any]) -> None:
         """Unite each end's row with all source rows that go there."""
+        # Sorting numbers that carry their place is several times faster than argsort.
+        packed = np.sort((ends.astype(np.int64) << _PLACE_BITS) | np.arange(len(ends)))
+        self.unite_sorted(packed >> _PLACE_BITS, source, rows[packed & ((1 << _PLACE_BITS) - 1)])
+
+    def unite_sorted(self, ends: npt.NDArray[Any], source: npt.NDArray[_Item], rows: npt.NDArray[Any]) -> None:
+        """Do the same where equal ends are neighbours already."""
         if not len(ends):
             return
-        sort = np.argsort(ends, kind="stable")
-        ends = ends[sort]
         heads = np.flatnonzero(np.diff(ends, prepend=-1))
         targets = ends[heads]
-        self.spread[targets] = self.merge(self.spread[targets], self.merge.reduceat(source[rows[sort]], heads, axis=0))
+        self.spread[targets] = self.merge(self.spread[targets], self.merge.reduceat(source[rows], heads, axis=0))
 
 
 def carry(
@@ -244,22 +249,48 @@ def carry(
         nodes = customer_routes[np.searchsorted(customer_routes, start) : np.searchsorted(customer_routes, end)]
         _share(graph.links.providers, PROVIDERS, nodes, carried)
     _share(graph.links.peers, PEERS, customer_routes, carried)
-    for start, end in levels[:-1]:
-        nodes = np.arange(start, end)
-        _share(graph.links.customers, CUSTOMERS, nodes[best[start:end] != NONE], carried)
+    for start, end in levels:
+        nodes = start + np.flatnonzero((best[start:end] >= PROVIDER_KEY) & (best[start:end] != NONE))
+        _take_from_providers(graph.links.providers, nodes, carried)
+        tellers = start + np.flatnonzero(bound[start:end])
+        _share_bound(graph.links.customers, CUSTOMERS, tellers, carried)
     return spread
+
+
+def _take_from_providers(providers: Adjacency, nodes: npt.NDArray[np.integer], carried: _Carried[_Item]) -> None:
+    """Give the nodes of one rank what those of their providers tell whose route they use.
+
+    Most links go down, and most nodes have few providers: looked at from below no sorting is needed.
+    """
+    best = carried.best
+    edges, counts = edges_of(providers, nodes)
+    above = providers.to[edges]
+    below = np.repeat(nodes, counts)
+    length = ((best[above] >> TIE_BITS) & LENGTH_MASK) + 1
+    used = np.flatnonzero(
+        (best[below] >> TIE_BITS == (PROVIDER << LENGTH_BITS) | length) & (best[above] != NONE) & ~carried.bound[above]
+    )
+    carried.unite_sorted(below[used], carried.spread, above[used])
 
 
 def _share(adjacency: Adjacency, route_class: int, nodes: npt.NDArray[np.integer], carried: _Carried[_Item]) -> None:
     """Pass the sets of settled nodes on to those neighbours that use what they tell, tied or not."""
-    seeds, best, bound, spread = carried.seeds, carried.best, carried.bound, carried.spread
+    best, bound = carried.best, carried.bound
     plain = nodes[~bound[nodes]]
     edges, counts = edges_of(adjacency, plain)
     length = np.repeat(((best[plain] >> TIE_BITS) & LENGTH_MASK) + 1, counts)
     ends = adjacency.to[edges]
     used = np.flatnonzero(best[ends] >> TIE_BITS == (route_class << LENGTH_BITS) | length)
-    carried.unite(ends[used], spread, np.repeat(plain, counts)[used])
-    for node in nodes[bound[nodes]]:
+    carried.unite(ends[used], carried.spread, np.repeat(plain, counts)[used])
+    _share_bound(adjacency, route_class, nodes[bound[nodes]], carried)
+
+
+def _share_bound(
+    adjacency: Adjacency, route_class: int, nodes: npt.NDArray[np.integer], carried: _Carried[_Item]
+) -> None:
+    """Do that for upstreams whose action communities bind."""
+    seeds, best = carried.seeds, carried.best
+    for node in nodes:
         row = adjacency.row(int(node))
         extra = _block(seeds, int(node), route_class, seeds.acts.extra).astype(np.int64)
         told = _block(seeds, int(node), route_class, seeds.acts.told)

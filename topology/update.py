@@ -9,7 +9,7 @@ action communities; `topology.model` runs everything anew where one does.
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,15 @@ from topology.kernels import CUSTOMERS, merge, told
 from topology.keys import LENGTH_BITS, LENGTH_MASK, NONE, PEER_KEY, PROVIDER_KEY, TIE_BITS, TIE_MASK
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from topology.flat import Adjacency, Ints, Links, Longs, Shorts
+
+    Flags = npt.NDArray[np.bool_]
+
+
+NOTHING: Final = np.iinfo(np.int16).max
+"""Element of the spread row of a node without a route."""
 
 
 class Own(NamedTuple):
@@ -26,6 +34,17 @@ class Own(NamedTuple):
     key: Longs
     own_set: Ints
     sets: Shorts
+
+
+class States(NamedTuple):
+    """Routes and sets before the change and, under way, after it."""
+
+    before: Longs
+    best: Longs
+    was: Shorts
+    spread: Shorts
+    anew: Flags
+    """Nodes that must gather their set from all neighbours when their turn comes."""
 
 
 def customer_part(key: int) -> int:
@@ -152,86 +171,108 @@ def turn(node: np.int64, best: Longs) -> np.int64:
     return node + len(best) if best[node] < PROVIDER_KEY else node + 2 * len(best)
 
 
-def wake(rows: Adjacency, node: np.int64, route_class: int, key: int, best: Longs, heap: list[np.int64]) -> None:
-    """Queue those neighbours of one row that use, or with `key` of before used, what the node tells them."""
+def forewarn(rows: Adjacency, node: np.int64, route_class: int, states: States, heap: list[np.int64]) -> None:
+    """Mark those neighbours of one row that used a node's route and do not any more: their turn may come first."""
+    before, best, was, _, anew = states
     for edge in range(rows.ptr[node], rows.ptr[node + 1]):
         other = np.int64(rows.to[edge])
-        if uses(best[other], best[node], route_class) or uses(best[other], key, route_class):
+        if not uses(before[other], before[node], route_class) or uses(best[other], best[node], route_class):
+            continue
+        loses = False
+        for column in range(was.shape[1]):
+            loses |= was[node, column] == was[other, column]
+        if loses and not anew[other]:
+            anew[other] = True
+            heap.append(turn(other, best))
+
+
+def retell(rows: Adjacency, node: np.int64, route_class: int, states: States, heap: list[np.int64]) -> None:
+    """Tell the neighbours of one row that use a node's route that its set is another one than before.
+
+    A neighbour that gains takes the gain at once. One that may lose, because what it has is what the node no longer
+    tells, is marked to gather its set anew when its turn comes. To all others it makes no difference.
+    """
+    before, best, was, spread, anew = states
+    for edge in range(rows.ptr[node], rows.ptr[node + 1]):
+        other = np.int64(rows.to[edge])
+        if not uses(best[other], best[node], route_class):
+            continue
+        used = uses(before[other], before[node], route_class)
+        changed = False
+        for column in range(spread.shape[1]):
+            new = spread[node, column]
+            if new < spread[other, column]:
+                spread[other, column] = new
+                changed = True
+            elif used and was[node, column] == spread[other, column] and new > spread[other, column]:
+                anew[other] = True
+                changed = True
+        if changed:
             heappush(heap, turn(other, best))
 
 
-def wake_all(links: Links, node: np.int64, key: int, best: Longs, heap: list[np.int64]) -> None:
-    """Queue all neighbours that depend on a node."""
-    wake(links.providers, node, 0, key, best, heap)
-    wake(links.peers, node, 1, key, best, heap)
-    wake(links.customers, node, 2, key, best, heap)
-
-
-def regather(rows: Adjacency, node: np.int64, route_class: int, best: Longs, spread: Shorts, row: Shorts) -> bool:
-    """Compute one node's set anew from `row`, its own sessions' part; tell whether it changed."""
+def gather(rows: Adjacency, node: np.int64, route_class: int, own: Own, best: Longs, spread: Shorts) -> None:
+    """Compute one node's set anew."""
+    spread[node, :] = NOTHING
+    if own.key[node] != NONE and own.key[node] == best[node]:
+        merge(spread, node, own.sets, own.own_set[node])
     for edge in range(rows.ptr[node], rows.ptr[node + 1]):
         if uses(best[node], best[rows.to[edge]], route_class):
-            merge(row, 0, spread, rows.to[edge])
-    changed = False
-    for column in range(row.shape[1]):
-        changed |= row[0, column] != spread[node, column]
-        spread[node, column] = row[0, column]
-    return changed
+            merge(spread, node, spread, rows.to[edge])
 
 
-def own_part(node: np.int64, own: Own, best: Longs, row: Shorts) -> None:
-    """Put the PoPs of a node's own sessions into the scratch `row`, if it uses them."""
-    row[0, :] = np.iinfo(np.int16).max
-    if own.key[node] != NONE and own.key[node] == best[node]:
-        merge(row, 0, own.sets, own.own_set[node])
+def take_turn(links: Links, place: np.int64, own: Own, states: States) -> np.int64:
+    """Settle the set of the node whose turn it is; return the node."""
+    count = len(states.best)
+    phase = place // count
+    node = count - 1 - place if phase == 0 else place - phase * count
+    if states.anew[node]:
+        states.anew[node] = False
+        if phase == 0:
+            gather(links.customers, node, 0, own, states.best, states.spread)
+        elif phase == 1:
+            gather(links.peers, node, 1, own, states.best, states.spread)
+        else:
+            gather(links.providers, node, 2, own, states.best, states.spread)
+    return node
 
 
-def respread(
-    links: Links,
-    own: Own,
-    best: Longs,
-    due: list[np.int64],
-    spread: Shorts,
-) -> None:
-    """Bring `spread` up to date, from the nodes whose `turn` is in the heap `due`."""
-    count = len(best)
-    row = np.empty((1, spread.shape[1]), dtype=np.int16)
+def respread(links: Links, own: Own, states: States, altered: Longs, heap: list[np.int64]) -> None:
+    """Bring the sets up to date, from the nodes whose turns are in the heap; `altered` are among them."""
+    rerouted = np.zeros(len(states.best), dtype=np.bool_)
+    for node in altered:
+        rerouted[node] = True
     last = np.int64(-1)
-    while len(due) > 0:
-        place = heappop(due)
+    while len(heap) > 0:
+        place = heappop(heap)
         if place == last:
             continue
         last = place
-        phase = place // count
-        node = count - 1 - place if phase == 0 else place - phase * count
-        own_part(node, own, best, row)
-        if phase == 0:
-            differs = regather(links.customers, node, 0, best, spread, row)
-        elif phase == 1:
-            differs = regather(links.peers, node, 1, best, spread, row)
-        else:
-            differs = regather(links.providers, node, 2, best, spread, row)
+        node = take_turn(links, place, own, states)
+        differs = rerouted[node]
+        for column in range(states.spread.shape[1]):
+            differs |= states.spread[node, column] != states.was[node, column]
         if differs:
-            wake_all(links, node, best[node], best, due)
+            retell(links.providers, node, 0, states, heap)
+            retell(links.peers, node, 1, states, heap)
+            retell(links.customers, node, 2, states, heap)
 
 
-def update(
-    links: Links,
-    order: Ints,
-    own: Own,
-    before: Longs,
-    best: Longs,
-    changed: Longs,
-    spread: Shorts,
-) -> None:
-    """Bring `best` and `spread`, copies of what was before, up to date with seeds that differ at `changed` only."""
-    altered = resettle(links, order, own.key, before, best, changed)
-    due = [turn(node, best) for node in changed]
-    heapify(due)
+def update(links: Links, order: Ints, own: Own, states: States, changed: Longs) -> None:
+    """Bring `best` and `spread`, copies of `before` and `was`, up to date with seeds that differ at `changed` only."""
+    altered = resettle(links, order, own.key, states.before, states.best, changed)
+    heap = [turn(node, states.best) for node in changed]
+    for node in changed:
+        states.anew[node] = True
     for node in altered:
-        heappush(due, turn(node, best))
-        wake_all(links, node, before[node], best, due)
-    respread(links, own, best, due, spread)
+        states.anew[node] = True
+        heap.append(turn(node, states.best))
+    for node in altered:
+        forewarn(links.providers, node, 0, states, heap)
+        forewarn(links.peers, node, 1, states, heap)
+        forewarn(links.customers, node, 2, states, heap)
+    heapify(heap)
+    respread(links, own, states, altered, heap)
 
 
 HELPERS = (
@@ -244,10 +285,10 @@ HELPERS = (
     resettle,
     uses,
     turn,
-    wake,
-    wake_all,
-    regather,
-    own_part,
+    forewarn,
+    retell,
+    gather,
+    take_turn,
     respread,
 )
 """What `update` calls, for the compiler."""

@@ -261,10 +261,10 @@ class _Walk:
                 known = self.remembered(self.client(client, port))
                 if known is not None:
                     return self.to(known, Reason.ICMP_QUOTE, "quote-address-port")
-            for kind in (AffinityMap.ADDRESS, AffinityMap.SOURCE):
-                known = self.remembered(self.address(kind, client))
+            for memory in (AffinityMap.ADDRESS, AffinityMap.SOURCE):
+                known = self.remembered(self.address(memory, client))
                 if known is not None:
-                    return self.to(known, Reason.ICMP_QUOTE, f"quote-{kind}")
+                    return self.to(known, Reason.ICMP_QUOTE, f"quote-{memory}")
         if plain and self.service.key is HashKey.SOURCE_IP:
             return self.hashed(client, Reason.ICMP_QUOTE, "quote-hash") if client else self.drop(Reason.NO_BACKEND)
         self.why.append("no one backend can be named: copied to all")

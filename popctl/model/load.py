@@ -28,6 +28,9 @@ class Resource(StrEnum):
     ADDRESSES = "addresses"
     """Leases of the address pools."""
 
+    # The one of Enum is a Python function, and these are the keys of every sum over a fleet.
+    __hash__ = str.__hash__
+
 
 Amounts: TypeAlias = Mapping[Resource, float]
 """So much of each resource. In what is used an absent resource is unknown; in a capacity it is unlimited."""

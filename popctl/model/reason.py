@@ -71,8 +71,6 @@ class Reason(StrEnum):
     """A load-driven step was taken back."""
     ROLLED_BACK = "rolled-back"
     """A load-driven step did not do what the playbook said: taken back, and its row is not believed for a while."""
-    VERIFYING = "verifying"
-    """A load-driven step waits for BGP to converge and for a measurement of what it did."""
     NO_PLAYBOOK = "no-playbook"
     PLAYBOOK_TOO_OLD = "playbook-too-old"
     PLAYBOOK_FOREIGN = "playbook-foreign"

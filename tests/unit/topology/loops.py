@@ -46,5 +46,6 @@ class PlainLoops:
     ) -> tuple[Longs, Shorts]:
         best, rows = before.copy(), spread.copy()
         own = update.Own(seeds.key, seeds.own_set, seeds.sets)
-        update.update(graph.links, graph.order, own, before, best, np.array(changed, dtype=np.int64), rows)
+        states = update.States(before, best, spread, rows, np.zeros(len(graph), dtype=bool))
+        update.update(graph.links, graph.order, own, states, np.array(changed, dtype=np.int64))
         return best, rows

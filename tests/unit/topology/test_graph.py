@@ -50,7 +50,7 @@ def test_providers_come_before_customers_and_ranks_are_slices() -> None:
     assert flat.rank.tolist() == [3, 2, 1, 0, 0]
     assert flat.level_ptr.tolist() == [0, 1, 2, 3, 5]
     assert flat.level_split.tolist() == [0, 2, 3, 5]
-    assert flat.asn[flat.links.providers.row(3)].tolist() == [5, 9]
+    assert flat.asn[flat.links.providers.row(3)].tolist() == [9, 5]
 
 
 def test_within_a_rank_ases_without_providers_come_last() -> None:

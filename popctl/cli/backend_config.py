@@ -1,0 +1,81 @@
+"""`popctl backend-config`: what one backend must be told, and whether a running one was."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from popctl.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_VICI_S = 5.0
+
+
+def backend_config(
+    backend: str,
+    /,
+    *,
+    inventory: Annotated[Path, Parameter(name="--inventory")],
+    check: Path | None = None,
+) -> int:
+    """Print strongSwan's settings, sysctls and addresses for one backend, or check a running one.
+
+    Parameters
+    ----------
+    backend
+        Its name in the inventory.
+    inventory
+        File with the SPI plan, backends and services.
+    check
+        VICI socket of the running backend: the SPIs of its live SAs must follow the plan. strongSwan does not tell
+        its settings; without a live SA nothing can be said, and the exit code says so.
+    """
+    from popctl.cli.lb_inventory import InventoryError, load  # noqa: PLC0415 - numpy and YAML only where needed
+    from popctl.wire.spi import Identity  # noqa: PLC0415
+    from popctl.wire.strongswan_conf import render  # noqa: PLC0415
+
+    try:
+        found = load(inventory)
+    except (InventoryError, OSError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command speaks
+        return Exit.USAGE
+    if backend not in found.ids:
+        print(f"backends: {backend!r} is not one of {', '.join(sorted(found.ids))}", file=sys.stderr)  # noqa: T201
+        return Exit.NOT_FOUND
+    identity = Identity(found.pop, found.ids[backend])
+    if check is not None:
+        return _check(found.plan, identity, check)
+    member = found.ids[backend]
+    vips = sorted({str(v): v for s in found.tables.services if member in s.rows.row(0) for v in s.vips}.items())
+    print(render(found.plan, identity, backend, [vip for _, vip in vips]), end="")  # noqa: T201 - a command speaks
+    return Exit.OK
+
+
+def _check(plan: Any, identity: Any, path: Path) -> int:  # noqa: ANN401 - as `check` of the codec takes them
+    from popctl.model.observation import Outcome  # noqa: PLC0415
+    from popctl.wire.strongswan_conf import check  # noqa: PLC0415
+
+    try:
+        found = check(plan, identity, _list_sas(path))
+    except OSError as error:
+        print(f"{path}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks
+        return Exit.UNREACHABLE
+    for problem in found.problems:
+        print(problem)  # noqa: T201 - a command speaks
+    print(f"{found.outcome}: {found.ike_seen} IKE and {found.esp_seen} ESP SPIs seen")  # noqa: T201 - a command speaks
+    return {Outcome.PASS: Exit.OK, Outcome.FAIL: Exit.PROBLEMS, Outcome.UNKNOWN: Exit.UNPROVEN}[found.outcome]
+
+
+def _list_sas(path: Path) -> list[Mapping[str, Any]]:
+    import vici  # noqa: PLC0415 - only this command speaks VICI
+
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(_VICI_S)
+        sock.connect(str(path))
+        return [body for entry in vici.Session(sock).list_sas() for body in entry.values()]

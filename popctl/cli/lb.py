@@ -1,0 +1,169 @@
+"""`popctl lb explain`: which rule, which row, which backend takes a packet, and why."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from popctl.cli.exits import Exit
+from popctl.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from popctl.cli.lb_inventory import BalancerInventory
+    from popctl.model.balancer import AffinityKey, Packet, Steering, Tables
+
+lb_app = App(name="lb", help="Looks into the balancer's decisions.")
+
+
+@lb_app.command
+def explain(
+    packet: str = "",
+    /,
+    *,
+    inventory: Annotated[Path, Parameter(name="--inventory")],
+    pcap: Path | None = None,
+    line: int | None = None,
+    source: str = "",
+    destination: str = "",
+    sport: int = 500,
+    dport: int = 500,
+    spi_i: str = "",
+    spi_r: str = "0",
+    ike_version: int = 2,
+    from_responder: bool = False,
+    esp: str = "",
+    down: tuple[str, ...] = (),
+    draining: tuple[str, ...] = (),
+    json: AsJson = False,
+) -> int:
+    """Say where a packet goes: from hex, from a capture, or from a 5-tuple and SPIs.
+
+    Packets of a capture are taken in order, so that what one teaches the balancer is known for the next.
+
+    Parameters
+    ----------
+    packet
+        An IP packet as hex digits.
+    inventory
+        File with the SPI plan, backends and services.
+    pcap
+        A capture; with --line only that record is shown.
+    line
+        Record of the capture, from 1.
+    spi_i
+        Initiator SPI (IKE), hex.
+    spi_r
+        Responder SPI (IKE), hex; 0 is a first message.
+    from_responder
+        IKEv2: the client answers an SA that the server started (I flag clear).
+    esp
+        ESP SPI; native, or inside UDP when --dport is 4500.
+    down
+        Backends to take for down.
+    draining
+        Backends to take for draining.
+    """
+    from popctl.cli.lb_inventory import InventoryError, load  # noqa: PLC0415 - numpy and YAML only where needed
+    from popctl.wire.errors import WireError  # noqa: PLC0415
+
+    try:
+        found = load(inventory)
+        tables = _with_health(found, down, draining)
+        if pcap is not None:
+            packets = list(_capture(pcap))
+        elif packet:
+            packets = [(1, _from_hex(packet))]
+        else:
+            fields = _Fields(source, destination, sport, dport, spi_i, spi_r, ike_version, from_responder, esp)
+            packets = [(1, fields.packet())]
+        shown = [s for number, s in _steer_all(tables, packets) if line is None or number == line]
+    except (InventoryError, WireError, OSError, KeyError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command speaks
+        return Exit.USAGE
+    for steering in shown:
+        print(_json(steering) if json else _text(tables, steering))  # noqa: T201 - a command speaks
+    return Exit.OK if shown else Exit.NOT_FOUND
+
+
+class _Fields:
+    """A packet described by its fields."""
+
+    def __init__(self, *values: object) -> None:
+        names = ("source", "destination", "sport", "dport", "spi_i", "spi_r", "version", "from_responder", "esp")
+        self.values = dict(zip(names, values, strict=True))
+
+    def packet(self) -> Packet:
+        """Build it. Raises `WireError`."""
+        from popctl.wire import packet as build  # noqa: PLC0415
+
+        v = self.values
+        source, destination = build.address(str(v["source"])), build.address(str(v["destination"]))
+        dport = int(str(v["dport"]))
+        if v["esp"]:
+            body = build.esp(int(str(v["esp"]), 0))
+            protocol = build.UDP if dport == build.NATT_PORT else build.ESP
+        else:
+            spis = [int(str(v[name]) or "0", 16).to_bytes(8, "big") for name in ("spi_i", "spi_r")]
+            body = build.ike(*spis, version=int(str(v["version"])), initiator=not v["from_responder"])
+            body = build.NON_ESP_MARKER + body if dport == build.NATT_PORT else body
+            protocol = build.UDP
+        payload = build.udp(int(str(v["sport"])), dport, body) if protocol == build.UDP else body
+        return build.parse(build.ip(source, destination, protocol, payload))
+
+
+def _from_hex(text: str) -> Packet:
+    from popctl.wire.packet import from_hex  # noqa: PLC0415
+
+    return from_hex(text)
+
+
+def _capture(path: Path) -> Iterator[tuple[int, Packet]]:
+    from popctl.wire.errors import WireError  # noqa: PLC0415
+    from popctl.wire.packet import parse  # noqa: PLC0415
+    from popctl.wire.pcap import ip_packets  # noqa: PLC0415
+
+    for number, network in enumerate(ip_packets(path.read_bytes()), start=1):
+        if network is None:
+            continue
+        try:
+            yield number, parse(network)
+        except WireError as error:
+            print(f"record {number}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks
+
+
+def _steer_all(tables: Tables, packets: list[tuple[int, Packet]]) -> Iterator[tuple[int, Steering]]:
+    from popctl.core.steer import remember, steer  # noqa: PLC0415
+
+    memory: dict[AffinityKey, int] = {}
+    for number, packet in packets:
+        steering = steer(tables, packet, memory)
+        memory = remember(memory, steering.learns)
+        yield number, steering
+
+
+def _with_health(found: BalancerInventory, down: tuple[str, ...], draining: tuple[str, ...]) -> Tables:
+    return replace(
+        found.tables,
+        alive=found.tables.alive - {found.ids[name] for name in down},
+        draining=frozenset(found.ids[name] for name in draining),
+    )
+
+
+def _text(tables: Tables, steering: Steering) -> str:
+    where = "dropped" if steering.backend is None else f"to {tables.backends[steering.backend].name}"
+    if steering.reason in ("replicated", "not-a-vip"):
+        where = {"replicated": "copied to all backends", "not-a-vip": "not for the balancer"}[steering.reason]
+    row = "" if steering.row is None else f", row {steering.row} rank {steering.rank}"
+    lines = [f"{where}: {steering.reason} (rule {steering.rule}{row})", *(f"  {why}" for why in steering.why)]
+    return "\n".join(lines)
+
+
+def _json(steering: Steering) -> str:
+    fields = ("reason", "service", "backend", "rule", "row", "rank", "why")
+    return json_format.dumps({name: getattr(steering, name) for name in fields})

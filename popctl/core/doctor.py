@@ -1,0 +1,214 @@
+"""The system lint: facts of a host in, findings out. Each says what is wrong, why it matters and what mends it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from popctl.model.host import Facts
+
+KEEPALIVE_S = 20
+"""NAT keepalive of clients (RFC 3948 section 4; strongSwan, Windows and iOS default to 20 s)."""
+CONNTRACK_FULL = 0.8
+LEAST_FRAGMENT_BYTES = 4 << 20
+MOST_FRAGMENT_S = 30
+ESP_IN_UDP_OVERHEAD = 120
+"""Room that L2TP over IPsec needs around an inner packet: IP 20, UDP 8, ESP 40, L2TP and PPP 16, rounded up."""
+_WEAK = re.compile(r"(?<![A-Z0-9])(3DES|DES|MD5|MODP_768|MODP_1024|MODP_1536|NULL)(?![A-Z0-9])", re.IGNORECASE)
+_SHA1 = re.compile(r"SHA1", re.IGNORECASE)
+
+
+class Severity(StrEnum):
+    """How bad."""
+
+    ERROR = "error"
+    """Traffic is lost, or will be."""
+    WARNING = "warning"
+    UNKNOWN = "unknown"
+    """Could not be seen from here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing to mend."""
+
+    name: str
+    severity: Severity
+    text: str
+    why: str
+    command: str
+    safe: bool = False
+    """`--fix` may run the command: it changes nothing but this setting, and takes effect at once."""
+
+
+def findings(facts: Facts) -> tuple[Finding, ...]:
+    """Return everything worth mending, worst first."""
+    found = [
+        *_forwarding(facts),
+        *_return_path(facts),
+        *_conntrack(facts),
+        *_fragments(facts),
+        *_sizes(facts),
+        *_timers(facts),
+        *_proposals(facts),
+    ]
+    order = list(Severity)
+    return tuple(sorted(found, key=lambda f: order.index(f.severity)))
+
+
+def _forwarding(facts: Facts) -> Iterator[Finding]:
+    keys = ["net.ipv4.ip_forward"] + (["net.ipv6.conf.all.forwarding"] if facts.ipv6 else [])
+    for key in keys:
+        if facts.sysctls.get(key) == 0:
+            yield Finding(
+                name="forwarding",
+                severity=Severity.ERROR,
+                text=f"{key} is 0",
+                why="steered packets are dropped instead of forwarded to a backend",
+                command=f"sysctl -w {key}=1",
+                safe=True,
+            )
+
+
+def _return_path(facts: Facts) -> Iterator[Finding]:
+    everywhere = facts.sysctls.get("net.ipv4.conf.all.rp_filter", 0)
+    for interface in sorted(facts.mtus):
+        key = f"net.ipv4.conf.{interface}.rp_filter"
+        own = facts.sysctls.get(key)
+        if own is not None and max(everywhere, own) == 1:
+            yield Finding(
+                name="rp-filter",
+                severity=Severity.ERROR,
+                text=f"rp_filter is strict on {interface}: the larger of all={everywhere} and its own {own} counts",
+                why="with direct return, packets and replies take different links; strict filtering drops one way",
+                command=f"sysctl -w {key}=2",
+                safe=True,
+            )
+
+
+def _conntrack(facts: Facts) -> Iterator[Finding]:
+    largest = facts.sysctls.get("net.netfilter.nf_conntrack_max")
+    used = facts.sysctls.get("net.netfilter.nf_conntrack_count")
+    if largest is None or used is None:
+        return
+    if used > CONNTRACK_FULL * largest:
+        yield Finding(
+            name="conntrack-full",
+            severity=Severity.ERROR,
+            text=f"{used} of {largest} conntrack entries are in use",
+            why="a full table drops new flows of everybody, BGP and management included",
+            command=f"sysctl -w net.netfilter.nf_conntrack_max={largest * 4}",
+            safe=True,
+        )
+    if facts.tracked_vip_flows:
+        yield Finding(
+            name="conntrack-in-path",
+            severity=Severity.WARNING,
+            text=f"{facts.tracked_vip_flows} flows of VIPs are tracked",
+            why="the balancer needs no state; an entry that expires or fills the table is a way to lose clients",
+            command="nft list ruleset  # find the rule that tracks before priority -300, or a NAT on VIP traffic",
+        )
+
+
+def _fragments(facts: Facts) -> Iterator[Finding]:
+    for family in ("ipv4.ipfrag", "ipv6.ip6frag"):
+        high, time = f"net.{family}_high_thresh", f"net.{family}_time"
+        if facts.sysctls.get(high, LEAST_FRAGMENT_BYTES) < LEAST_FRAGMENT_BYTES:
+            yield Finding(
+                name="fragment-memory",
+                severity=Severity.WARNING,
+                text=f"{high} is {facts.sysctls[high]} bytes",
+                why="IKE with certificates comes in fragments; too little memory loses sign-ons under load",
+                command=f"sysctl -w {high}={LEAST_FRAGMENT_BYTES}",
+                safe=True,
+            )
+        if facts.sysctls.get(time, 0) > MOST_FRAGMENT_S:
+            yield Finding(
+                name="fragment-time",
+                severity=Severity.WARNING,
+                text=f"{time} is {facts.sysctls[time]} s",
+                why="unfinished fragments hold memory that long: a cheap way to starve reassembly",
+                command=f"sysctl -w {time}={MOST_FRAGMENT_S}",
+                safe=True,
+            )
+
+
+def _sizes(facts: Facts) -> Iterator[Finding]:
+    uplink = max((facts.mtus[i] for i in facts.uplinks if i in facts.mtus), default=1500)
+    for interface in sorted(facts.backend_links & facts.mtus.keys()):
+        if facts.mtus[interface] < uplink:
+            yield Finding(
+                name="mtu",
+                severity=Severity.ERROR,
+                text=f"{interface} towards backends has MTU {facts.mtus[interface]}, less than {uplink} of the uplink",
+                why="ESP in UDP comes full-sized; it would be fragmented or answered with packet-too-big",
+                command=f"ip link set {interface} mtu {uplink}",
+            )
+    if facts.mss_clamped is False:
+        yield Finding(
+            name="mss",
+            severity=Severity.WARNING,
+            text="no rule clamps the TCP MSS of tunnel traffic",
+            why=f"L2TP over IPsec takes up to {ESP_IN_UDP_OVERHEAD} bytes; where ICMP is filtered, TCP then hangs",
+            command="nft add rule inet filter forward oifname ppp* tcp flags syn tcp option maxseg size set rt mtu",
+        )
+    if facts.mss_clamped is None:
+        yield Finding(
+            name="mss",
+            severity=Severity.UNKNOWN,
+            text="whether TCP MSS is clamped could not be seen",
+            why="see docs/balancer.md",
+            command="nft list ruleset | grep maxseg",
+        )
+
+
+def _timers(facts: Facts) -> Iterator[Finding]:
+    silence = max([KEEPALIVE_S, *(each.dpd_s for each in facts.lifetimes)])
+    if facts.affinity_timeout_s is not None and facts.affinity_timeout_s < 2 * silence:
+        yield Finding(
+            name="affinity-timeout",
+            severity=Severity.ERROR,
+            text=f"affinity is forgotten after {facts.affinity_timeout_s} s; a client may be silent for {silence} s",
+            why="a re-authentication in the gap can move a client away from its L2TP session",
+            command=f"set balancer.affinity.timeout_s to at least {4 * silence} in the configuration",
+        )
+    stream = facts.sysctls.get("net.netfilter.nf_conntrack_udp_timeout_stream")
+    if stream is None or not facts.tracked_vip_flows:
+        return
+    for each in facts.lifetimes:
+        if stream < each.dpd_s or stream < KEEPALIVE_S:
+            yield Finding(
+                name="conntrack-timeout",
+                severity=Severity.ERROR,
+                text=f"conntrack forgets a UDP flow after {stream} s; {each.backend} speaks every {each.dpd_s} s",
+                why="a rekey that comes after its entry is gone is taken for a new flow",
+                command=f"sysctl -w net.netfilter.nf_conntrack_udp_timeout_stream={4 * max(each.dpd_s, KEEPALIVE_S)}",
+                safe=True,
+            )
+    hard = facts.sysctls.get("net.netfilter.nf_conntrack_generic_timeout")
+    for each in facts.lifetimes:
+        if hard is not None and each.esp_rekey_s and hard < KEEPALIVE_S * 2:
+            yield Finding(
+                name="conntrack-esp",
+                severity=Severity.WARNING,
+                text=f"conntrack forgets native ESP after {hard} s; {each.backend} rekeys after {each.esp_rekey_s} s",
+                why="an idle client loses its entry long before its SA",
+                command="sysctl -w net.netfilter.nf_conntrack_generic_timeout=600",
+                safe=True,
+            )
+
+
+def _proposals(facts: Facts) -> Iterator[Finding]:
+    for each in facts.lifetimes:
+        weak = sorted({name for name in each.algorithms if _WEAK.search(name)})
+        sha1 = sorted({name for name in each.algorithms if _SHA1.search(name)})
+        if weak or sha1:
+            yield Finding(
+                name="weak-proposal",
+                severity=Severity.WARNING,
+                text=f"{each.backend} has SAs with {', '.join(weak + sha1)}",
+                why="DH below 2048 bits, 3DES, MD5 and SHA-1 alone are within reach of an attacker with means",
+                command="offer aes256-sha256-modp2048 or better first in `proposals` and `esp_proposals`",
+            )

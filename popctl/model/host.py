@@ -1,0 +1,36 @@
+"""A host and its VPN daemons as seen by the system lint: settings, links, timers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetimes:
+    """What one backend's connections say, in seconds; 0 is off."""
+
+    backend: str
+    ike_rekey_s: int = 0
+    esp_rekey_s: int = 0
+    dpd_s: int = 0
+    algorithms: tuple[str, ...] = ()
+    """Of its live SAs, as strongSwan names them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """A host as it is."""
+
+    sysctls: Mapping[str, int] = field(default_factory=dict)
+    """Absent: the kernel has no such setting."""
+    mtus: Mapping[str, int] = field(default_factory=dict)
+    backend_links: frozenset[str] = frozenset()
+    """Interfaces towards backends."""
+    uplinks: frozenset[str] = frozenset()
+    mss_clamped: bool | None = None
+    tracked_vip_flows: int | None = None
+    """Conntrack entries with a VIP; None when it cannot be told."""
+    affinity_timeout_s: int | None = None
+    lifetimes: tuple[Lifetimes, ...] = ()
+    ipv6: bool = False

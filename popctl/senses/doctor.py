@@ -1,0 +1,111 @@
+"""Facts of this host for the system lint: read from /proc, /sys and nft, and from VICI of backends. Judges nothing."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import vici
+
+from popctl.model.host import Facts, Lifetimes
+
+_TIMEOUT_S = 5.0
+_PLAIN = (
+    "net.ipv4.ip_forward",
+    "net.ipv6.conf.all.forwarding",
+    "net.ipv4.ipfrag_high_thresh",
+    "net.ipv4.ipfrag_time",
+    "net.ipv6.ip6frag_high_thresh",
+    "net.ipv6.ip6frag_time",
+    "net.netfilter.nf_conntrack_max",
+    "net.netfilter.nf_conntrack_count",
+    "net.netfilter.nf_conntrack_udp_timeout",
+    "net.netfilter.nf_conntrack_udp_timeout_stream",
+    "net.netfilter.nf_conntrack_generic_timeout",
+)
+
+
+def facts(
+    *,
+    uplinks: Iterable[str] = (),
+    backend_links: Iterable[str] = (),
+    lifetimes: Iterable[Lifetimes] = (),
+    affinity_timeout_s: int | None = None,
+    ipv6: bool = False,
+    proc: Path = Path("/proc/sys"),
+    links: Path = Path("/sys/class/net"),
+) -> Facts:
+    """Read this host; what cannot be read is left out."""
+    interfaces = sorted(path.name for path in links.iterdir() if path.name != "lo") if links.is_dir() else []
+    names = [*_PLAIN, *(f"net.ipv4.conf.{i}.rp_filter" for i in ["all", *interfaces])]
+    mtus = {i: value for i in interfaces if (value := _number(links / i / "mtu")) is not None}
+    return Facts(
+        sysctls={name: value for name in names if (value := _sysctl(proc, name)) is not None},
+        mtus=mtus,
+        backend_links=frozenset(backend_links),
+        uplinks=frozenset(uplinks),
+        mss_clamped=_mss_clamped(),
+        affinity_timeout_s=affinity_timeout_s,
+        lifetimes=tuple(lifetimes),
+        ipv6=ipv6,
+    )
+
+
+def read_lifetimes(backend: str, vici_socket: Path) -> Lifetimes:
+    """Ask one strongSwan for its timers and the algorithms of its SAs.
+
+    Raises:
+        OSError: it does not answer.
+    """
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(_TIMEOUT_S)
+        sock.connect(str(vici_socket))
+        session = vici.Session(sock)
+        connections = [body for entry in session.list_conns() for body in entry.values()]
+        sas = [body for entry in session.list_sas() for body in entry.values()]
+    children = [child for c in connections for child in c.get("children", {}).values()]
+    return Lifetimes(
+        backend=backend,
+        ike_rekey_s=_largest(connections, "rekey_time"),
+        esp_rekey_s=_largest(children, "rekey_time"),
+        dpd_s=_largest(connections, "dpd_delay"),
+        algorithms=tuple(sorted({name for sa in sas for name in _algorithms(sa)})),
+    )
+
+
+def _algorithms(sa: Mapping[str, Any]) -> Iterable[str]:
+    for entry in (sa, *sa.get("child-sas", {}).values()):
+        for key in ("encr-alg", "integ-alg", "prf-alg", "dh-group"):
+            if key in entry:
+                yield entry[key].decode(errors="replace")
+
+
+def _largest(entries: Iterable[Mapping[str, Any]], key: str) -> int:
+    return max((int(entry[key]) for entry in entries if key in entry), default=0)
+
+
+def _sysctl(proc: Path, name: str) -> int | None:
+    parts = name.split(".")
+    if parts[2] == "conf":
+        # An interface's name may hold dots (a VLAN): it is everything between `conf` and the last part.
+        parts = [*parts[:3], ".".join(parts[3:-1]), parts[-1]]
+    return _number(proc.joinpath(*parts))
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _mss_clamped() -> bool | None:
+    words = ["nft", "list", "ruleset"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return "maxseg size set" in done.stdout

@@ -1,0 +1,123 @@
+"""`popctl lb explain`, `backend-config` and the inventory file they read."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import yaml
+
+from popctl.cli.backend_config import backend_config
+from popctl.cli.exits import Exit
+from popctl.cli.lb import explain
+from popctl.cli.lb_inventory import InventoryError, load
+from popctl.wire import packet
+from popctl.wire.packet import UDP
+from tests.balancers import CLIENT4, VIP4, server_spi
+
+INVENTORY = Path(__file__).parents[2] / "data" / "balancer" / "inventory.yaml"
+
+
+def test_a_first_message_is_explained_down_to_its_row(capsys: pytest.CaptureFixture[str]) -> None:
+    code = explain(
+        inventory=INVENTORY, source=str(CLIENT4), destination=str(VIP4), spi_i="1122334455667788", down=("b1",)
+    )
+    text = capsys.readouterr().out
+    assert code == Exit.OK
+    assert text.startswith("to b0: new-sa (rule spi-hash, row ")
+    assert "responder SPI 0: first message of an IKE SA" in text
+    assert "b1 down" in text
+
+
+def test_the_role_swap_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    explain(
+        inventory=INVENTORY,
+        source=str(CLIENT4),
+        destination=str(VIP4),
+        spi_i=server_spi(1).hex(),
+        spi_r="1122334455667788",
+        from_responder=True,
+        json=True,
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert (found["backend"], found["reason"], found["rule"]) == (1, "ike-label", "initiator-label")
+
+
+def test_hex_and_a_line_of_a_capture_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = packet.ip(CLIENT4, VIP4, UDP, packet.udp(1701, 1701, b"x" * 12))
+    assert explain(network.hex(), inventory=INVENTORY) == Exit.OK
+    assert "dropped: unprotected-l2tp" in capsys.readouterr().out
+    capture = tmp_path / "x.pcap"
+    frames = [b"\0" * 12 + b"\x08\x06" + b"arp", b"\0" * 12 + b"\x08\x00" + network]
+    header = b"\xd4\xc3\xb2\xa1" + bytes(16) + struct.pack("<I", 1)
+    capture.write_bytes(header + b"".join(struct.pack("<IIII", 0, 0, len(f), len(f)) + f for f in frames))
+    assert explain(inventory=INVENTORY, pcap=capture, line=2) == Exit.OK
+    assert "dropped: unprotected-l2tp" in capsys.readouterr().out
+    assert explain(inventory=INVENTORY, pcap=capture, line=1) == Exit.NOT_FOUND
+
+
+def test_what_is_no_packet_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("45zz", inventory=INVENTORY) == Exit.USAGE
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_settings_of_a_backend_come_from_the_inventory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert backend_config("b1", inventory=INVENTORY) == Exit.OK
+    text = capsys.readouterr().out
+    for line in (
+        "    spi_mask = 0xffffffff00000000\n",
+        f"    spi_label = 0x{server_spi(1)[:4].hex()}00000000\n",
+        "    spi_min = 0x01c10000\n    spi_max = 0x01c1ffff\n",
+        "net.ipv4.conf.all.arp_ignore = 1\n",
+        "ip address add 198.51.100.1/32 dev lo\n",
+        "ip address add 2001:db8:ffff::1/128 dev lo nodad\n",
+    ):
+        assert line in text
+
+
+def test_an_unknown_backend_and_a_dead_socket_are_told_apart(tmp_path: Path) -> None:
+    assert backend_config("b9", inventory=INVENTORY) == Exit.NOT_FOUND
+    assert backend_config("b1", inventory=INVENTORY, check=tmp_path / "vici") == Exit.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("spi_plan", "generation"), 7, "spi_plan.generation: 7 is not 0..6; take the next"),
+        (("pop", "id"), 0, "pop.id: 0 is not 1..1023; choose a free id or widen spi_plan.pop_bits in a new generation"),
+        (
+            ("backends", "b1", "labelled"),
+            False,
+            (
+                "services.vpn.balancer.key: backend b1 has no label, so new SAs cannot be spread by SPI; "
+                "give it an id of the plan, or use source-ip"
+            ),
+        ),
+        (
+            ("backends", "b1", "address6"),
+            None,
+            "backends.b1: has no IPv6 address, but vpn has an IPv6 VIP; set its address on the balancer's link",
+        ),
+    ],
+)
+def test_a_bad_inventory_names_key_and_remedy(
+    tmp_path: Path, path: tuple[str, ...], value: object, message: str
+) -> None:
+    document = yaml.safe_load(INVENTORY.read_text())
+    where = document
+    for key in path[:-1]:
+        where = where[key]
+    where[path[-1]] = value
+    file = tmp_path / "inventory.yaml"
+    file.write_text(yaml.safe_dump(document))
+    with pytest.raises(InventoryError) as refused:
+        load(file)
+    assert str(refused.value) == message
+
+
+def test_the_inventory_is_what_the_tests_balancer_is() -> None:
+    found = load(INVENTORY)
+    assert found.site.names == {(7, 0): "b0", (7, 1): "b1"}
+    assert found.tables.services[0].labels.ike[int.from_bytes(server_spi(1)[:4], "big")] == 1
