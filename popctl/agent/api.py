@@ -18,6 +18,7 @@ from popctl.agent.api_server import serving
 from popctl.agent.api_status import Build, Reporter
 from popctl.agent.intents import IntentStore
 from popctl.agent.loop import Loop
+from popctl.agent.sa_watch import SaWatch
 from popctl.model.observation import IntentKind
 from popctl.model.pop import Pop
 from popctl.model.route import Prefix
@@ -48,10 +49,11 @@ class Api:
         metrics: Callable[[], bytes],
         clocks: Clocks,
         build: Build,
+        watch: SaWatch | None = None,
     ) -> None:
         self._pop = pop
         self._metrics = metrics
-        self._reporter = Reporter(pop, loop, last_seen, clocks.monotonic, build)
+        self._reporter = Reporter(pop, loop, last_seen, clocks.monotonic, build, watch)
         self._desk = Desk(pop, loop, store, self._reporter, clocks)
         self._rate = RateLimit(clocks.monotonic)
         self._running = 0

@@ -180,7 +180,7 @@ class Desk:
     def _intent(self, order: Order, target: str, owner: str, before: _Orders) -> Intent:
         now, drain_s = self._clocks.monotonic(), order.drain_s
         standing = before.get((order.kind, target))
-        if standing is not None:
+        if standing is not None and order.kind is IntentKind.WITHDRAW:
             # A second order never brings a service back for another drain, nor makes the running one longer.
             drain_s = min(drain_s, max(standing.drain_until - now, 0.0))
         return Intent(
@@ -191,6 +191,7 @@ class Desk:
             created_unix_s=self._clocks.wall(),
             drain_s=drain_s,
             drain_until=now + drain_s if drain_s else 0.0,
+            then=order.then,
         )
 
     def _interlock(self, name: str) -> None:
@@ -209,7 +210,15 @@ class Desk:
 
     def _spare(self, service: Service, backend: Backend, draining: set[str]) -> None:
         others = [self._pop.backends[one] for one in service.backends if one != backend.id]
-        left = sum(one.name not in draining and self._verdict(one) is Verdict.UP for one in others)
+        able = [one for one in others if one.name not in draining and self._verdict(one) is Verdict.UP]
+        left, weight = len(able), sum(one.weight for one in able)
+        if weight < service.minimum_weight:
+            whole = sum(self._pop.backends[one].weight for one in service.backends)
+            raise api_problems.interlocked(
+                f"draining {backend.name} leaves service {service.name} with a weight of {weight} of {whole}, it needs"
+                f" {service.minimum_weight} (minimum_weight); remedy: undrain or repair another backend first, or use"
+                " force"
+            )
         if left < service.minimum_healthy:
             raise api_problems.interlocked(
                 f"draining {backend.name} leaves service {service.name} with {left} healthy backends,"
@@ -225,8 +234,12 @@ def _by_target(intents: Iterable[Intent]) -> dict[tuple[IntentKind, str], Intent
 
 
 def _plain(intents: Iterable[Intent]) -> list[dict[str, object]]:
-    keys = ("kind", "target", "reason", "owner", "created_unix_s", "drain_s")
-    return [{key: getattr(intent, key) for key in keys} | {"kind": intent.kind.value} for intent in intents]
+    keys = ("kind", "target", "reason", "owner", "created_unix_s", "drain_s", "then")
+    enums = ("kind", "then")
+    return [
+        {key: getattr(intent, key) for key in keys} | {key: getattr(intent, key).value for key in enums}
+        for intent in intents
+    ]
 
 
 def _append(path: Path, entry: dict[str, Any]) -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.loop import Loop
-from popctl.core import health, lifecycle
+from popctl.agent.sa_watch import SaWatch
+from popctl.core import health, lifecycle, members
 from popctl.model.desired import Actual, ServiceDecision
 from popctl.model.instant import Instant
 from popctl.model.observation import Intent, IntentKind
@@ -21,6 +22,7 @@ from popctl.model.route import Family, Prefix, Route, RouteKey, RouteTable, rout
 from popctl.model.view import Memory, Phase, View
 from popctl.wire import agent_api as wire
 from popctl.wire.agent_api import RouteState
+from popctl.wire.agent_balancer import BalancerStatus, DrainStatus, PlaceStatus
 
 _NO_ROUTES = route_table()
 
@@ -36,12 +38,21 @@ class Build:
 class Reporter:
     """Answers for one agent."""
 
-    def __init__(self, pop: Pop, loop: Loop, last_seen: LastSeen, clock: Callable[[], Instant], build: Build) -> None:
+    def __init__(
+        self,
+        pop: Pop,
+        loop: Loop,
+        last_seen: LastSeen,
+        clock: Callable[[], Instant],
+        build: Build,
+        watch: SaWatch | None = None,
+    ) -> None:
         self._pop = pop
         self._loop = loop
         self._last_seen = last_seen
         self._clock = clock
         self._build = build
+        self._watch = watch or SaWatch(pop, clock)
         self._started_at = clock()
 
     def status(self) -> wire.Status:
@@ -63,6 +74,7 @@ class Reporter:
             services=tuple(self._service(service, view, now) for service in pop.services),
             backends=tuple(self._backend(backend, view, now) for backend in pop.backends.values()),
             intents=tuple(_intent(intent, now) for intent in view.intents),
+            balancer=self._balancer(view),
         )
 
     def why(self, prefix: Prefix) -> wire.Why | None:
@@ -85,6 +97,7 @@ class Reporter:
             backends=tuple(self._backend(self._pop.backends[backend], view, now) for backend in service.backends),
             sessions=self._sessions(view.actual),
             connected=view.actual.connected,
+            balancer=self._balancer(view) if of_service in members.balanced(self._pop) else None,
         )
 
     def services(self, names: frozenset[str]) -> tuple[wire.ServiceStatus, ...]:
@@ -174,8 +187,43 @@ class Reporter:
             verdict=verdict,
             reason=reason,
             probe=probe,
-            draining=any(order.kind is IntentKind.DRAIN and order.target == backend.name for order in view.intents),
+            draining=any(_drains(order, backend) for order in view.intents),
             probes=tuple(self._probe(backend, spec, view, now) for spec in backend.probes),
+            balancer=self._place(backend, view),
+            drain=next((self._drain(order, now) for order in view.intents if _drains(order, backend)), None),
+        )
+
+    def _balancer(self, view: View) -> BalancerStatus | None:
+        if self._pop.tables is None:
+            return None
+        actual = view.balancer
+        return BalancerStatus(
+            in_force=actual.in_force,
+            writes=actual.writes,
+            elements_changed=actual.elements_changed,
+            drift_repairs=actual.drift_repairs,
+            problem=actual.problem,
+        )
+
+    def _place(self, backend: Backend, view: View) -> PlaceStatus | None:
+        decided = self._loop.decision.desired.backends if self._loop.decision else ()
+        found = next((one for one in decided if one.backend == backend.id), None)
+        if found is None:
+            return None
+        kernel = view.balancer
+        agrees = (backend.id in kernel.alive, backend.id in kernel.draining) == (found.alive, found.draining)
+        return PlaceStatus(place=found.place, reason=found.reason, in_kernel=kernel.in_force and agrees)
+
+    def _drain(self, order: Intent, now: Instant) -> DrainStatus:
+        progress = self._watch.progress(order.target)
+        empty_in_s = progress.empty_in_s if progress else None
+        return DrainStatus(
+            deadline_left_s=max(order.drain_until - now, 0.0) if order.drain_s else None,
+            then=order.then,
+            sas_left=progress.left if progress else None,
+            oldest_s=progress.oldest_s if progress else None,
+            empty_in_s=empty_in_s,
+            problem=self._watch.problem(order.target),
         )
 
     def _probe(self, backend: Backend, spec: ProbeSpec, view: View, now: Instant) -> wire.ProbeStatus:
@@ -232,7 +280,12 @@ def _intent(intent: Intent, now: Instant) -> wire.IntentStatus:
         owner=intent.owner,
         created_unix_s=intent.created_unix_s,
         drain_left_s=max(intent.drain_until - now, 0.0),
+        then=intent.then,
     )
+
+
+def _drains(order: Intent, backend: Backend) -> bool:
+    return order.kind is IntentKind.DRAIN and order.target == backend.name
 
 
 def _covers(whole: Prefix, part: Prefix) -> bool:

@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -25,16 +26,19 @@ from popctl.agent.api import Api
 from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
-from popctl.agent.events import ActualChanged, IntentsChanged, StopOrdered
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
 from popctl.agent.loop import Loop
 from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.notify import Notifier
+from popctl.agent.sa_watch import SaWatch
+from popctl.agent.steering import Steering
 from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
 from popctl.config.load import parse, read
+from popctl.lb import tally
 from popctl.model.pop import Pop
 from popctl.senses.runner import Senses
 from popctl.wire.exchanges import exchange_for
@@ -90,6 +94,8 @@ class Agent:
             source=str(configured.source),
             wall_clock=time.time,
         )
+        self._watch_sas = SaWatch(pop, clock)
+        self._steering = _steering(pop, self._put, self._watch_sas)
         self._speaker = ExaBgpSpeaker(pop, clock=clock, alive=self._loop_turns)
         self._metrics = Metrics(
             pop=pop,
@@ -105,9 +111,16 @@ class Agent:
                 ),
                 Reading("popctl_journal_failures", "Times the journal stopped.", lambda: self._journal.failures),
             ),
+            tallies=tally.read,
         )
         last_seen = LastSeen()
-        self._loop = Loop(self._world, self._speaker, clock, (self._journal, self._metrics, last_seen))
+        self._loop = Loop(
+            self._world,
+            self._speaker,
+            clock,
+            (self._journal, self._metrics, last_seen, self._watch_sas),
+            self._steering,
+        )
         self._senses = Senses(
             pop,
             self._loop.put,
@@ -124,9 +137,13 @@ class Agent:
             metrics=self._metrics.text,
             clocks=Clocks(monotonic=clock, wall=time.time),
             build=Build(version=VERSION, config_digest=sha256(configured.text.encode()).hexdigest()[:16]),
+            watch=self._watch_sas,
         )
         self._notifier = Notifier()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+
+    def _put(self, event: Event) -> None:
+        self._loop.put(event)
 
     def _loop_turns(self) -> bool:
         """The lease is renewed only while decisions are being made; a process that only breathes is not alive."""
@@ -149,6 +166,8 @@ class Agent:
                     self._api.run(),
                     self._metrics.watch_lag(),
                     self._watch(),
+                    self._watch_sas.run(),
+                    *([self._steering.run()] if self._steering else []),
                 )
             ]
             ending = await self._until_told()
@@ -208,6 +227,15 @@ class Agent:
             if self._loop_turns():
                 self._notifier.send("WATCHDOG=1", f"STATUS={_summary(self._loop)}")
             await asyncio.sleep(min(1.0, (self._notifier.watchdog_s or 2.0) / 3))
+
+
+def _steering(pop: Pop, put: Callable[[Event], None], watch: SaWatch) -> Steering | None:
+    if pop.tables is None:
+        return None
+    # A PoP without a balancer holds neither netlink nor nftables in its memory.
+    from popctl.lb.nft import NftBalancer  # noqa: PLC0415
+
+    return Steering(pop, NftBalancer(), put, watch)
 
 
 def _all_withdrawn(loop: Loop) -> bool:

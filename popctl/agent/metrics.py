@@ -19,9 +19,11 @@ from prometheus_client.registry import Collector
 
 from popctl.agent.api_status import route_state
 from popctl.agent.events import Event
+from popctl.agent.metrics_balancer import balancer_families
 from popctl.agent.world import World
 from popctl.core import health
 from popctl.core.decide import Decision
+from popctl.lb.tally import Tally
 from popctl.model.desired import ServiceDecision
 from popctl.model.instant import Instant
 from popctl.model.observation import IntentKind, Observation
@@ -102,12 +104,14 @@ class Metrics(Collector):
         clock: Callable[[], Instant],
         version: str,
         readings: tuple[Reading, ...] = (),
+        tallies: Callable[[], tuple[Tally, ...]] = tuple,
     ) -> None:
         self._pop = pop
         self._world = world
         self._clock = clock
         self._version = version
         self._readings = readings
+        self._tallies = tallies
         self._decision: Decision | None = None
         names = {spec.name for backend in pop.backends.values() for spec in backend.probes}
         self._rtts = {name: Histogram(RTT_BOUNDS_S) for name in sorted(names)}
@@ -157,6 +161,8 @@ class Metrics(Collector):
         yield from self._backends(view)
         yield from self._probe_families()
         yield from self._bgp(view)
+        if self._pop.tables is not None:
+            yield from balancer_families(self._pop, view, self._decision, self._tallies)
 
     def describe(self) -> Iterator[Metric]:
         """Return nothing: names do not clash in a registry of our own."""

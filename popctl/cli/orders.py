@@ -18,7 +18,7 @@ from popctl.cli.durations import show_duration
 from popctl.cli.exits import Exit
 from popctl.cli.options import THE_AGENT, Agent, Duration, Reason, as_document, attempt, printable, write_json
 from popctl.cli.progress import missing, standing_against
-from popctl.model.observation import IntentKind
+from popctl.model.observation import DrainEnd, IntentKind
 from popctl.wire.agent_api import OrderReply
 from popctl.wire.agent_order import EVERY_SERVICE, Order
 
@@ -94,8 +94,17 @@ def announce(
     return attempt(work, as_json=agent.json)
 
 
-def drain(backend: str, /, *, reason: Reason, force: bool = False, agent: Agent = THE_AGENT) -> int:
-    """Let a backend count for nothing new until it is undrained; survives restarts.
+def drain(
+    backend: str,
+    /,
+    *,
+    reason: Reason,
+    deadline: Annotated[Duration, Parameter(name="--for")] = 0.0,
+    then: DrainEnd = DrainEnd.WAIT,
+    force: bool = False,
+    agent: Agent = THE_AGENT,
+) -> int:
+    """Let a backend count for nothing new until it is undrained; what it holds stays. Survives restarts.
 
     Parameters
     ----------
@@ -103,12 +112,16 @@ def drain(backend: str, /, *, reason: Reason, force: bool = False, agent: Agent 
         Name of the backend.
     reason
         Why; kept with the order and shown to whoever asks.
+    deadline
+        How long it has, such as 4h; without it, as long as it takes.
+    then
+        At the deadline: `wait` goes on draining; `cut` takes it out of the balancer and ends what SAs are left.
     force
-        Go on although a service loses its minimum of healthy backends, and with it its announcement.
+        Go on although a service loses its minimum of healthy backends or weight, and perhaps its announcement.
     """
 
     def work() -> int:
-        order = Order(kind=IntentKind.DRAIN, target=backend, reason=reason, force=force)
+        order = Order(kind=IntentKind.DRAIN, target=backend, reason=reason, drain_s=deadline, then=then, force=force)
         return _report(agent, agent.client().place(order), f"backend {backend} drains")
 
     return attempt(work, as_json=agent.json)

@@ -23,9 +23,10 @@ from popctl.wire.agent_api import (
     Status,
     Why,
 )
+from popctl.wire.agent_balancer import BalancerStatus
 
-_GOOD = frozenset(("up", "normal", "proven", "pass", "established"))
-_BAD = frozenset(("down", "withdrawn", "failed", "fail", "session-down", "no session"))
+_GOOD = frozenset(("up", "normal", "proven", "pass", "established", "alive", "in force"))
+_BAD = frozenset(("down", "withdrawn", "failed", "fail", "session-down", "no session", "out", "cut", "not in force"))
 _WIDTH_WITHOUT_TERMINAL = 160
 
 
@@ -50,6 +51,11 @@ def show_status(status: Status, out: Console) -> None:
     out.print(_routes(route for service in status.services for route in service.routes))
     out.print(_sessions(status.sessions))
     out.print(_backends(status.backends))
+    if status.balancer is not None:
+        out.print(_balancer(status.balancer))
+    drains = [one for one in status.backends if one.drain is not None]
+    if drains:
+        out.print(_drains(drains))
     if status.intents:
         out.print(_intents(status.intents))
 
@@ -65,8 +71,12 @@ def show_why(why: Why, out: Console) -> None:
         decision.add(_line("order", intent.kind, f"{intent.target} by {intent.owner}: {intent.reason}"))
     for backend in why.backends:
         branch = root.add(_line(f"backend {backend.name}", backend.verdict, _because(backend)))
+        if backend.balancer is not None:
+            branch.add(_line("balancer", backend.balancer.place, f"({backend.balancer.reason})"))
         for probe in backend.probes:
             branch.add(_probe(probe))
+    if why.balancer is not None:
+        root.add(_balancer(why.balancer))
     established = {session.neighbor: session.established for session in why.sessions}
     routes = root.add("BGP" if why.connected else Text("BGP: ExaBGP is not connected", style="bold red"))
     for route in service.routes:
@@ -80,6 +90,8 @@ def show_why(why: Why, out: Console) -> None:
 def _alarms(status: Status) -> Iterable[str]:
     if not status.connected:
         yield "ExaBGP is not connected: nothing below about routes is proven"
+    if status.balancer is not None and not status.balancer.in_force:
+        yield f"the balancer is not in force: {status.balancer.problem or 'not read back yet'}"
     if status.state_corrupt:
         yield "the state file cannot be believed; orders may be forgotten (popctl state reset)"
     if status.stopping:
@@ -112,12 +124,35 @@ def _sessions(sessions: Iterable[SessionStatus]) -> Table:
 
 
 def _backends(backends: Iterable[BackendStatus]) -> Table:
-    table = _table("backend", "address", "verdict", "reason", "probe", "probes (verdict, last rtt, age)")
+    table = _table("backend", "address", "verdict", "reason", "probe", "balancer", "probes (verdict, last rtt, age)")
     for one in backends:
         probes = Text("; ").join(_short(probe) for probe in one.probes)
         verdict = _colour("draining" if one.draining else one.verdict)
-        table.add_row(_plain(one.name), one.address, verdict, _plain(one.reason), _plain(one.probe or ""), probes)
+        why = (_plain(one.reason), _plain(one.probe or ""))
+        table.add_row(_plain(one.name), one.address, verdict, *why, _place(one), probes)
     return table
+
+
+def _balancer(balancer: BalancerStatus) -> Text:
+    state = _colour("in force" if balancer.in_force else "not in force")
+    counts = f"{balancer.writes} writes, {balancer.elements_changed} elements, {balancer.drift_repairs} repairs"
+    return Text("balancer ").append_text(state).append(f", since the start {counts}")
+
+
+def _drains(backends: Iterable[BackendStatus]) -> Table:
+    table = _table("drain of", "SAs left", "oldest", "empty in about", "deadline in", "then")
+    for one in backends:
+        drain = one.drain
+        if drain is None:
+            continue
+        left = drain.problem or ("not asked" if drain.sas_left is None else str(drain.sas_left))
+        times = [_duration(drain.oldest_s), _duration(drain.empty_in_s), _duration(drain.deadline_left_s)]
+        table.add_row(_plain(one.name), _plain(left), *times, drain.then)
+    return table
+
+
+def _duration(seconds: float | None) -> str:
+    return "" if seconds is None else show_duration(seconds)
 
 
 def _intents(intents: Iterable[IntentStatus]) -> Table:
@@ -127,6 +162,13 @@ def _intents(intents: Iterable[IntentStatus]) -> Table:
         left = show_duration(one.drain_left_s) if one.drain_left_s else ""
         table.add_row(one.kind, _plain(one.target), _plain(one.owner), since, left, _plain(one.reason))
     return table
+
+
+def _place(backend: BackendStatus) -> Text:
+    found = backend.balancer
+    if found is None:
+        return Text("")
+    return _line("", found.place, end="" if found.in_kernel else " (not in the kernel yet)")
 
 
 def _short(probe: ProbeStatus) -> Text:

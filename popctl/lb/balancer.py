@@ -35,6 +35,16 @@ class KernelError(BalancerError):
 class Balancer(Protocol):
     """Takes whole wanted states, is idempotent, and reports only what it read back."""
 
+    async def inherited(self) -> frozenset[int]:
+        """Return whom the kernel gives new SAs to, before anything was set; nobody where it has no balancer.
+
+        Raises:
+            BalancerError: it cannot be told.
+        """
+
+    async def close(self) -> None:
+        """Free what is held in this process; the kernel keeps steering."""
+
     async def set(self, tables: Tables) -> None:
         """Make `tables` the wanted state. Returns when it is recorded, not when it is in force: `BalancerActual` says.
 

@@ -15,7 +15,7 @@ import subprocess
 from popctl.lb.balancer import KernelError
 from popctl.model.balancer import Problem
 from popctl.wire.errors import WireError
-from popctl.wire.nft_text import SeenTable, parse_listing
+from popctl.wire.nft_text import Elements, SeenTable, parse_listing
 
 LEAST_VERSION = (1, 0, 6)
 _LIBRARY = "libnftables.so.1"
@@ -86,6 +86,33 @@ class Nft:
         if done.returncode != 0:
             raise KernelError(" ".join(["nft", *arguments]), done.stderr or f"exit status {done.returncode}")
         return done.stdout
+
+
+def elements(family: str, table: str, name: str) -> Elements:
+    """Read the elements of one set; none when it is not there.
+
+    Raises:
+        KernelError: nft could not say.
+    """
+    answer = listing_of(["list", "set", family, table, name])
+    try:
+        return parse_listing(answer).sets[name].elements if answer else {}
+    except (WireError, KeyError) as error:
+        raise KernelError("nft -j list set", str(error)) from error
+
+
+def listing_of(words: list[str]) -> str:
+    """Return the JSON that `nft -j` answers; empty when there is no such thing.
+
+    Raises:
+        KernelError: nft could not say.
+    """
+    try:
+        return Nft._spawn(["-j", *words])  # noqa: SLF001 - this module's own
+    except KernelError as error:
+        if "No such file" in error.answer:
+            return ""
+        raise
 
 
 def problems() -> tuple[Problem, ...]:

@@ -45,6 +45,10 @@ class MemoryBalancer:
         self._actual = BalancerActual()
         self._running = False
 
+    async def inherited(self) -> frozenset[int]:
+        """Return whom the kernel gives new SAs to; see `Balancer.inherited`."""
+        return self._kernel.tables.alive if self._kernel.tables else frozenset()
+
     async def set(self, tables: Tables) -> None:
         """Record the wanted state; see `Balancer.set`."""
         found = problems(tables) or self._local(tables)

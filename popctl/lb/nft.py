@@ -135,6 +135,14 @@ class NftBalancer:
         self._heard = False
         self._actual = BalancerActual()
 
+    async def inherited(self) -> frozenset[int]:
+        """Return whom the kernel gives new SAs to; see `Balancer.inherited`."""
+        found = await self._call(host_problems)
+        if found:
+            raise RefusedTablesError(found)
+        slots = await self._call(partial(libnft.elements, "inet", TABLE, "alive"))
+        return frozenset(slot - 1 for slot in slots if isinstance(slot, int))
+
     async def set(self, tables: Tables) -> None:
         """Record the wanted state after checking that it can be; see `Balancer.set`."""
         if self._wanted is None or _without_health(self._wanted) != _without_health(tables):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import cattrs
 from cattrs.preconf.json import make_converter
 
+from popctl.wire.agent_balancer import BalancerStatus, DrainStatus, PlaceStatus
 from popctl.wire.errors import WireError
 
 T = TypeVar("T")
@@ -118,6 +119,10 @@ class BackendStatus:
     """The probe that decided the verdict, if one did."""
     draining: bool
     probes: tuple[ProbeStatus, ...]
+    balancer: PlaceStatus | None = None
+    """None: nothing balances it, or it is not known yet."""
+    drain: DrainStatus | None = None
+    """None: it does not drain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +135,9 @@ class IntentStatus:
     owner: str
     created_unix_s: float
     drain_left_s: float
-    """How long graceful shutdown still goes on before the withdraw; 0 when it is over."""
+    """How long until the withdraw, or until the deadline of a drain; 0 when it is over or was never set."""
+    then: str = "wait"
+    """A `DrainEnd`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +175,8 @@ class Status:
     services: tuple[ServiceStatus, ...]
     backends: tuple[BackendStatus, ...]
     intents: tuple[IntentStatus, ...]
+    balancer: BalancerStatus | None = None
+    """None: this PoP has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +193,8 @@ class Why:
     """Those that carry the service."""
     sessions: tuple[SessionStatus, ...]
     connected: bool
+    balancer: BalancerStatus | None = None
+    """None: the prefix has no balancer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from popctl.model.observation import IntentKind
+from popctl.model.observation import DrainEnd, IntentKind
 from popctl.wire.agent_api import FieldProblem
 from popctl.wire.errors import WireError
 
@@ -22,7 +22,7 @@ EVERY_SERVICE = "*"
 _SHOWN_CHARACTERS = 80
 _SHOWN_PROBLEMS = 20
 """A body of thousands of wrong keys must not become an answer of megabytes."""
-_KEYS = ("kind", "target", "reason", "drain_s", "force")
+_KEYS = ("kind", "target", "reason", "drain_s", "then", "force")
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -35,7 +35,9 @@ class Order:
     target: str
     reason: str
     drain_s: float = 0.0
-    """WITHDRAW only: graceful shutdown (RFC 8326) is announced this long first."""
+    """WITHDRAW: graceful shutdown (RFC 8326) is announced this long first. DRAIN: until its deadline; 0 is none."""
+    then: DrainEnd = DrainEnd.WAIT
+    """DRAIN only: what the deadline means."""
     force: bool = False
     """DRAIN only: go on although a service loses its minimum of healthy backends."""
 
@@ -54,7 +56,8 @@ class OrderError(WireError):
 def encode_order(order: Order) -> bytes:
     """Return the body of `POST /v1/intents`."""
     body = {"kind": order.kind, "target": order.target, "reason": order.reason}
-    return json.dumps(body | {"drain_s": order.drain_s, "force": order.force}, separators=(",", ":")).encode()
+    options = {"drain_s": order.drain_s, "then": order.then, "force": order.force}
+    return json.dumps(body | options, separators=(",", ":")).encode()
 
 
 def decode_order(body: bytes) -> Order:
@@ -72,6 +75,7 @@ def decode_order(body: bytes) -> Order:
         target=document["target"],
         reason=document["reason"].strip(),
         drain_s=float(document.get("drain_s", 0.0)),
+        then=DrainEnd(document.get("then", DrainEnd.WAIT)),
         force=document.get("force", False),
     )
 
@@ -155,11 +159,21 @@ def _option_problems(document: JsonObject, kind: object) -> Iterator[FieldProble
     if not _is_duration(drain_s):
         remedy = f"seconds from 0 to {MAX_DRAIN_S:.0f}"
         yield FieldProblem(key="drain_s", found=show(drain_s), problem="not a drain time", remedy=remedy)
-    elif drain_s and kind == IntentKind.DRAIN:
-        remedy = "leave it out: a backend drains until it is undrained"
-        yield FieldProblem(key="drain_s", found=show(drain_s), problem="only for withdraw", remedy=remedy)
+    yield from _end_problems(document.get("then", DrainEnd.WAIT), drain_s, kind)
     if not isinstance(force, bool):
         yield FieldProblem(key="force", found=show(force), problem="not true or false", remedy="use true or false")
+
+
+def _end_problems(then: object, drain_s: object, kind: object) -> Iterator[FieldProblem]:
+    if then not in tuple(DrainEnd):
+        ends = " or ".join(DrainEnd)
+        yield FieldProblem(key="then", found=show(then), problem="not an end of a drain", remedy=f"use {ends}")
+    elif then == DrainEnd.CUT and kind == IntentKind.WITHDRAW:
+        remedy = "leave it out: a withdraw has no backend to cut"
+        yield FieldProblem(key="then", found=show(then), problem="only for drain", remedy=remedy)
+    elif then == DrainEnd.CUT and not drain_s:
+        remedy = "say when with drain_s (--for), or leave it out"
+        yield FieldProblem(key="then", found=show(then), problem="a cut needs a deadline", remedy=remedy)
 
 
 def _is_duration(value: object) -> bool:

@@ -75,6 +75,17 @@ async def running(host: Host, wanted: Tables = WANTED) -> AsyncIterator[tuple[Ba
         await balancer.close()
 
 
+async def test_a_new_process_is_told_whom_the_kernel_gives_new_sas_to(host: Host) -> None:
+    balancer = host.start()
+    assert await balancer.inherited() == frozenset()
+    await balancer.close()
+    async with running(host, without(WANTED, 2)):
+        pass
+    balancer = host.start()
+    assert await balancer.inherited() == WANTED.alive - {2}
+    await balancer.close()
+
+
 async def test_what_is_set_comes_into_force(host: Host) -> None:
     async with running(host) as (_, log):
         assert (log[-1].alive, log[-1].draining, log[-1].problem) == (WANTED.alive, frozenset(), "")

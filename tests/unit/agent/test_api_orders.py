@@ -129,7 +129,9 @@ async def test_star_withdraws_and_announces_every_service_in_one_order(tmp_path:
         (b'{"kind":"withdraw","target":"vpn","reason":"x","drain_s":1e400}', "drain_s", "Infinity"),
         (b'{"kind":"withdraw","target":"vpn","reason":"x","drain_s":true}', "drain_s", "true"),
         (b'{"kind":"withdraw","target":"vpn","reason":"x","force":1}', "force", "1"),
-        (b'{"kind":"drain","target":"b1","reason":"x","drain_s":5}', "drain_s", "5"),
+        (b'{"kind":"drain","target":"b1","reason":"x","then":"cut"}', "then", '"cut"'),
+        (b'{"kind":"drain","target":"b1","reason":"x","drain_s":5,"then":"stop"}', "then", '"stop"'),
+        (b'{"kind":"withdraw","target":"vpn","reason":"x","drain_s":5,"then":"cut"}', "then", '"cut"'),
         (b'{"kind":"withdraw","target":"vpn","reason":"x","owner":"root"}', '"owner"', "an unknown key"),
     ],
 )

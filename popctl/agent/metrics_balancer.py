@@ -1,0 +1,62 @@
+"""The balancer's metrics: what is in force, where each backend is, and what the rules have counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import structlog
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from popctl.core.decide import Decision
+from popctl.lb.balancer import KernelError
+from popctl.lb.tally import Tally
+from popctl.model.desired import Place
+from popctl.model.pop import Pop
+from popctl.model.view import View
+
+_LOG = structlog.get_logger("popctl.metrics")
+
+
+def balancer_families(
+    pop: Pop, view: View, decision: Decision | None, tallies: Callable[[], tuple[Tally, ...]]
+) -> Iterator[Metric]:
+    """Return the families. Reading the counters blocks for milliseconds: call it in a thread."""
+    actual = view.balancer
+    yield GaugeMetricFamily("popctl_balancer_in_force", "Rules and routes were read back.", value=actual.in_force)
+    for name, documentation, value in (
+        ("popctl_balancer_writes", "Transactions on the kernel.", actual.writes),
+        ("popctl_balancer_elements_changed", "Elements that health and drains changed.", actual.elements_changed),
+        ("popctl_balancer_drift_repairs", "Changes of others that were put right.", actual.drift_repairs),
+    ):
+        yield CounterMetricFamily(name, documentation, value=value)
+    places = GaugeMetricFamily("popctl_backend_place", "1 for where it should be.", labels=("backend", "place"))
+    for one in decision.desired.backends if decision else ():
+        for place in Place:
+            places.add_metric((pop.backends[one.backend].name, place), one.place is place)
+    yield places
+    yield from _counted(pop, tallies)
+
+
+def _counted(pop: Pop, tallies: Callable[[], tuple[Tally, ...]]) -> Iterator[Metric]:
+    try:
+        counted = tallies()
+    except KernelError as error:
+        _LOG.warning("counters not read", problem=str(error))
+        return
+    steered = ("backend", "reason")
+    packets = CounterMetricFamily("popctl_balancer_packets", "Steered to a backend.", labels=steered)
+    volume = CounterMetricFamily("popctl_balancer_bytes", "Steered to a backend.", labels=steered)
+    dropped = CounterMetricFamily("popctl_balancer_dropped_packets", "Given to nobody.", labels=("service", "reason"))
+    totals: dict[tuple[str, str], tuple[int, int]] = {}
+    for one in counted:
+        if one.towards == "drop":
+            dropped.add_metric((one.of, one.reason), one.packets)
+        elif one.of.isdigit() and int(one.of) in pop.backends:
+            # Copies of ICMP errors are counted per address family.
+            key = (pop.backends[int(one.of)].name, one.reason)
+            before = totals.get(key, (0, 0))
+            totals[key] = (before[0] + one.packets, before[1] + one.bytes)
+    for key, (packet_count, byte_count) in totals.items():
+        packets.add_metric(key, packet_count)
+        volume.add_metric(key, byte_count)
+    yield from (packets, volume, dropped)

@@ -1,0 +1,124 @@
+"""How far a drain has come: SAs of draining backends, counted over VICI, and ended when an order says so.
+
+Tells operators; decides nothing. A backend without `vici` drains unseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from popctl.agent.events import Event, IntentsChanged
+from popctl.core.decide import Decision
+from popctl.lb import sas
+from popctl.lb.sas import SaCount, ViciError
+from popctl.model.instant import Instant
+from popctl.model.observation import IntentKind
+from popctl.model.pop import Backend, Pop, ViciEndpoint
+
+_LOG = structlog.get_logger("popctl.drain")
+
+EVERY_S = 2.0
+_OK = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One drain as seen so far."""
+
+    begun: Instant
+    """First look of this drain."""
+    at_first: int
+    at: Instant
+    """Latest look."""
+    left: int
+    oldest_s: float | None
+
+    @property
+    def empty_in_s(self) -> float | None:
+        """Estimate when nothing is left, from how fast it went so far; None while nothing has gone."""
+        if self.left == 0:
+            return 0.0
+        gone = self.at_first - self.left
+        return None if gone <= 0 else self.left * (self.at - self.begun) / gone
+
+
+class SaWatch:
+    """A sink of the loop that looks after draining backends in a task of its own."""
+
+    def __init__(
+        self,
+        pop: Pop,
+        clock: Callable[[], Instant],
+        *,
+        count: Callable[[ViciEndpoint], SaCount] = sas.count,
+        end: Callable[[ViciEndpoint], int] = sas.end,
+    ) -> None:
+        self._asked = {one.name: one for one in pop.backends.values() if one.vici is not None}
+        self._clock = clock
+        self._count = count
+        self._end = end
+        self._draining: frozenset[str] = frozenset()
+        self._ending: frozenset[int] = frozenset()
+        self._wake = asyncio.Event()
+        self._progress: dict[str, Progress] = {}
+        self._problems: dict[str, str] = {}
+
+    def turn(self, now: Instant, events: tuple[Event, ...], decision: Decision | None) -> None:
+        """Take note of who drains."""
+        del now, decision
+        for event in events:
+            if isinstance(event, IntentsChanged):
+                self._draining = frozenset(one.target for one in event.intents if one.kind is IntentKind.DRAIN)
+                self._progress = {name: seen for name, seen in self._progress.items() if name in self._draining}
+                self._wake.set()
+
+    def end(self, backends: frozenset[int]) -> None:
+        """End the SAs of these backends, now and whenever one appears, until told otherwise."""
+        self._ending = backends
+        self._wake.set()
+
+    def progress(self, backend: str) -> Progress | None:
+        """Return how far the drain of a backend has come; None: it does not drain, or cannot be asked."""
+        return self._progress.get(backend)
+
+    def problem(self, backend: str) -> str:
+        """Return why a draining backend cannot be asked; empty when it can, or need not be."""
+        return self._problems.get(backend, _OK)
+
+    async def run(self) -> None:
+        """Look until cancelled, while anybody drains."""
+        while True:
+            watched = [one for name, one in self._asked.items() if name in self._draining]
+            self._wake.clear()
+            await asyncio.gather(*(self._look(one) for one in watched))
+            try:
+                async with asyncio.timeout(EVERY_S if watched else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _look(self, backend: Backend) -> None:
+        assert backend.vici is not None  # noqa: S101 - `_asked` holds no others
+        try:
+            if backend.id in self._ending:
+                ended = await asyncio.to_thread(self._end, backend.vici)
+                if ended:
+                    _LOG.info("ended SAs of a drained backend", backend=backend.name, sas=ended)
+            found = await asyncio.to_thread(self._count, backend.vici)
+        except ViciError as error:
+            self._problems[backend.name] = str(error)
+            return
+        self._problems.pop(backend.name, None)
+        now = self._clock()
+        first = self._progress.get(backend.name)
+        self._progress[backend.name] = Progress(
+            begun=first.begun if first else now,
+            at_first=first.at_first if first else found.left,
+            at=now,
+            left=found.left,
+            oldest_s=found.oldest_s,
+        )
