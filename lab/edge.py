@@ -24,9 +24,9 @@ def start(driver: Driver, node: str) -> None:
     Raises:
         NodeError: the configuration is refused, something runs already, or the node does not run.
     """
-    checked = driver.exec(
-        node, [PYTHON, "-m", "popctl.cli.main", "check", CONFIG, "--write", _RENDERED, "--user", "root"]
-    )
+    settings = [f"{key}={value}" for key, value in _PYTHON_ENVIRONMENT.items()]
+    command = [PYTHON, "-m", "popctl.cli.main", "check", CONFIG, "--write", _RENDERED, "--user", "root"]
+    checked = driver.exec(node, ["env", *settings, *command])
     if checked.returncode != 0:
         raise NodeError(driver.plan.name, node, f"popctl check: {checked.stdout}{checked.stderr}".strip())
     start_exabgp(driver, node)

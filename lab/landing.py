@@ -5,7 +5,7 @@ Runs on the client node, with nothing but the standard library, and shares no co
 independent witness. Two questions leave nothing behind on a server:
 
 * IKE: an IKEv1 Main Mode proposal that nobody accepts (RFC 2409 section 5.4). strongSwan's refusal carries a responder
-  cookie of its own, so its first 16 bits are the label of the server.
+  cookie of its own, so its first 32 bits are the label of the server.
 * L2TP: SCCRQ, and StopCCN as soon as SCCRP is there (RFC 2661 section 5.1). The Host Name AVP is the server's name.
 """
 
@@ -55,7 +55,7 @@ def ike_label(datagram: bytes, cookie: bytes) -> str | None:
     initiator, responder, payload, _, exchange, *_ = _IKE_HEADER.unpack_from(datagram)
     if (initiator, payload, exchange) != (cookie, _NOTIFY_PAYLOAD, _INFORMATIONAL):
         return None
-    return bytes(responder[:2]).hex()
+    return bytes(responder[:4]).hex()
 
 
 def _avp(kind: int, value: bytes) -> bytes:

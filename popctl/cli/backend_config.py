@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from popctl.cli.exits import Exit
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 _VICI_S = 5.0
 
+backend_config_app = App(name="backend-config", help="Writes the configuration of a backend.")
 
+
+@backend_config_app.default
 def backend_config(
     backend: str,
     /,

@@ -9,14 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from popctl.cli.exits import Exit
 from popctl.cli.options import AsJson, write_json
 
 _TIMEOUT_S = 10.0
 
+doctor_app = App(name="doctor", help="Looks for what is wrong with this host.")
 
+
+@doctor_app.default
 def doctor(
     *,
     uplink: tuple[str, ...] = (),

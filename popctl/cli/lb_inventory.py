@@ -1,20 +1,24 @@
 """The balancer's part of an inventory file: what `popctl lb`, `backend-config` and `doctor` work from.
 
-The shape is the one that docs/balancer.md describes; every problem is reported at once, with its key.
+The agent's configuration is one; a file of its own, for a host without an agent, is another. The shape of that is the one that docs/balancer.md describes; every problem is reported at once, with its key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from popctl.config.errors import ConfigError
+from popctl.config.load import load as load_configuration
+from popctl.config.secret_files import SecretFileError, read_secret_file
 from popctl.core.balance import problems as table_problems
 from popctl.core.rendezvous import build
+from popctl.core.seeds import recipes, whole, with_services
 from popctl.model.balancer import (
     Affinity,
     BalancedService,
@@ -27,6 +31,9 @@ from popctl.model.balancer import (
 )
 from popctl.wire.spi import Identity, labels
 from popctl.wire.spi_lint import Inventory, lint, lint_ids
+
+
+_STAND_IN = "unreadable"
 
 
 class InventoryError(Exception):
@@ -62,10 +69,39 @@ def load(path: Path) -> BalancerInventory:
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return _build(document)
+        return _of_agent(path) if "neighbors" in document else _build(document)
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         problem = Problem(key=str(path), text=f"cannot be read: {error!r}", remedy="see docs/balancer.md for its shape")
         raise InventoryError((problem,)) from error
+
+
+def _of_agent(path: Path) -> BalancerInventory:
+    """Read the agent's own configuration: the same plan, services and rows."""
+    try:
+        pop = load_configuration(path, read_secret=_secret_or_stand_in)
+    except ConfigError as error:
+        raise InventoryError(
+            tuple(Problem(key=one.path, text=one.problem, remedy=one.remedy) for one in error.problems)
+        ) from error
+    if pop.tables is None or pop.spi_plan is None:
+        missing = "services" if pop.tables is None else "spi_plan"
+        text = "no service has a balancer" if pop.tables is None else "there is no plan, so backends have no labels"
+        raise InventoryError((Problem(key=missing, text=text, remedy="see docs/balancer.md"),))
+    if pop.row_key is not None and pop.row_key.reveal() == _STAND_IN:
+        text = "cannot be read, and the rows follow from it"
+        raise InventoryError((Problem(key="balancer.secret_file", text=text, remedy="run as a user who may read it"),))
+    services = whole(pop, [build(one.weights, one.seed) for one in recipes(pop)])
+    tables = replace(with_services(pop.tables, services), alive=frozenset(pop.tables.backends))
+    ids = {forward.name: number for number, forward in pop.tables.backends.items()}
+    return BalancerInventory(plan=pop.spi_plan, pop=pop.id, tables=tables, ids=ids)
+
+
+def _secret_or_stand_in(path: Path) -> str:
+    """Read a secret where this user may: only the key of the rows matters here."""
+    try:
+        return read_secret_file(path)
+    except SecretFileError:
+        return _STAND_IN
 
 
 def _build(document: Mapping[str, Any]) -> BalancerInventory:

@@ -17,9 +17,9 @@ from popctl.lb import libnft
 from popctl.lb.balancer import BalancerError, KernelError, OnActual, RefusedTablesError
 from popctl.lb.libnft import Nft
 from popctl.lb.namespace import enter
-from popctl.lb.route import Routes, wanted
+from popctl.lb.route import Routes, Routing, wanted
 from popctl.lb.watch import Watch
-from popctl.model.balancer import BalancerActual, Problem, Rows, Tables
+from popctl.model.balancer import BalancerActual, Forward, Problem, Rows, Tables
 from popctl.wire.nft import TABLE, health_sets, static_tables, with_health
 from popctl.wire.nft_text import Elements, NftSet, Table, elements_transaction, transaction
 
@@ -62,6 +62,8 @@ class _Kernel:
         self.watch = Watch(TABLE)
         self.audited = -1
         """Generation at which the rule set was last read back and found right."""
+        self.problem = ""
+        """What the kernel refused of rules and routes; empty when they are as wanted."""
 
     def close(self) -> None:
         self.nft.close()
@@ -84,6 +86,10 @@ class _Kernel:
 
     def flap(self, old: Compiled, new: Compiled) -> int:
         """Change only the health sets. Returns how many elements changed."""
+        risen = new.tables.alive - old.tables.alive
+        if risen:
+            # Its link may have been down, and the kernel drops the routes of such a link.
+            self._route(new.tables, wanted(replace(new.tables, backends=_only(new.tables.backends, risen))), Routing())
         text, count = elements_transaction("inet", TABLE, old.health, new.health)
         if text:
             self._write(partial(self.nft.change_elements, text))
@@ -93,7 +99,9 @@ class _Kernel:
         """Read everything back and change what differs. Returns transactions on rules, and on routes."""
         routing = wanted(want.tables)
         seen = self.routes.read(want.tables.marks)
-        moved = self.routes.apply(want.tables.marks, routing, seen) if routing != seen else 0
+        moved = self._route(want.tables, routing, seen) if routing != seen else 0
+        if routing == seen:
+            self.problem = ""
         if unless_generation and self.watch.generation() == self.audited:
             return 0, moved
         writes = 0
@@ -110,6 +118,17 @@ class _Kernel:
             raise KernelError("nft read-back", f"still differs: {left[:200]}")
         self.audited = self.watch.generation()
         return writes, moved
+
+    def _route(self, tables: Tables, routing: Routing, seen: Routing) -> int:
+        """Change rules and routes. What the kernel refuses is a problem to tell; health goes on in spite of it."""
+        dead = frozenset(tables.marks.table_base + b + 1 for b in tables.backends.keys() - tables.alive)
+        try:
+            moved = self.routes.apply(tables.marks, routing, seen, dead)
+        except KernelError as error:
+            self.problem = str(error)
+            return 0
+        self.problem = ""
+        return moved
 
     def _write(self, write: Callable[[], None]) -> None:
         before = self.watch.generation()
@@ -193,7 +212,7 @@ class NftBalancer:
             self._in_force = None
             self._actual = replace(self._actual, in_force=False, problem=str(error))
             return RETRY_S
-        return self._audit_s
+        return RETRY_S if kernel.problem else self._audit_s
 
     async def _apply(self, kernel: _Kernel, tables: Tables) -> None:
         old = self._in_force
@@ -214,7 +233,8 @@ class NftBalancer:
             drift = int(writes > 0 and old is not None and tables == old.tables)
         self._in_force = new
         self._actual = BalancerActual(
-            in_force=True,
+            in_force=not kernel.problem,
+            problem=kernel.problem,
             alive=tables.alive,
             draining=tables.draining,
             writes=self._actual.writes + writes,
@@ -250,6 +270,10 @@ def host_problems() -> tuple[Problem, ...]:
             ),
         )
     return found
+
+
+def _only(backends: Mapping[int, Forward], chosen: frozenset[int]) -> dict[int, Forward]:
+    return {number: forward for number, forward in backends.items() if number in chosen}
 
 
 def _without_health(tables: Tables) -> Tables:

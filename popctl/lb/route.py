@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from typing import TYPE_CHECKING
 
 from popctl.lb.balancer import KernelError
 from popctl.model.balancer import MAX_SLOT, Marks, Tables
+from popctl.wire import rtnetlink
+from popctl.wire.errors import WireError
 from popctl.wire.nft import ROUTE_MASK
+from popctl.wire.rtnetlink import Answer, Kind, RouteType
 
 if TYPE_CHECKING:
     from popctl.model.route import Address
 
-_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+_VERSIONS = (4, 6)
 _BLACKHOLE_METRIC = 20000
-_UNICAST, _BLACKHOLE = 1, 6
+_NETLINK_ROUTE = 0
+_SOL_NETLINK, _GET_STRICT_CHECK = 270, 12
+_BUFFER = 1 << 16
+_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,7 +71,11 @@ class Routes:
     """The kernel's rules and routes, in the namespace of the thread that made it."""
 
     def __init__(self) -> None:
-        self._netlink = IPRoute(strict_check=True)
+        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
+        self._netlink.settimeout(_TIMEOUT_S)
+        # Without it the kernel ignores the table in a question and lists every route of the host.
+        self._netlink.setsockopt(_SOL_NETLINK, _GET_STRICT_CHECK, 1)
+        self._netlink.bind((0, 0))
 
     def close(self) -> None:
         """Close the socket."""
@@ -75,9 +83,8 @@ class Routes:
 
     def addresses(self) -> frozenset[Address]:
         """Return every address of this host."""
-        return frozenset(
-            ip_address(text) for answer in self._netlink.get_addr() if (text := answer.get_attr("IFA_ADDRESS"))
-        )
+        found = (one for v in _VERSIONS for one in self._ask(rtnetlink.dump(Kind.GET_ADDRESS, v)))
+        return frozenset(one for one in found if not isinstance(one, rtnetlink.Route | rtnetlink.Rule))
 
     def read(self, marks: Marks) -> Routing:
         """Return what is there of ours: by the priority and tables that `marks` names."""
@@ -86,57 +93,89 @@ class Routes:
         return Routing(rules=rules, routes=frozenset(r for v, t in tables for r in self._table(v, t)))
 
     def _rules(self, marks: Marks) -> Iterator[MarkRule]:
-        for version, family in _FAMILIES.items():
-            for answer in self._netlink.get_rules(family=family):
-                mark, table = answer.get_attr("FRA_FWMARK"), answer.get_attr("FRA_TABLE")
-                ours = answer.get_attr("FRA_PRIORITY") == marks.priority and answer.get_attr("FRA_FWMASK") == ROUTE_MASK
-                if ours and mark and 0 < table - marks.table_base <= MAX_SLOT:
-                    yield MarkRule(version, mark, table)
+        for version in _VERSIONS:
+            for one in self._ask(rtnetlink.dump(Kind.GET_RULE, version)):
+                if not isinstance(one, rtnetlink.Rule):
+                    continue
+                ours = one.priority == marks.priority and one.mask == ROUTE_MASK
+                if ours and one.mark and 0 < one.table - marks.table_base <= MAX_SLOT:
+                    yield MarkRule(version, one.mark, one.table)
 
     def _table(self, version: int, table: int) -> Iterator[BackendRoute]:
-        for answer in self._netlink.get_routes(family=_FAMILIES[version], table=table):
-            if answer.get_attr("RTA_TABLE") != table:
+        for one in self._ask(rtnetlink.dump(Kind.GET_ROUTE, version, table=table)):
+            if not isinstance(one, rtnetlink.Route) or one.table != table or not one.default:
                 continue
-            if answer["type"] == _BLACKHOLE:
+            if one.type == RouteType.BLACKHOLE:
                 yield BackendRoute(version, table, None)
-            elif answer["type"] == _UNICAST and answer["dst_len"] == 0 and (via := answer.get_attr("RTA_GATEWAY")):
-                yield BackendRoute(version, table, ip_address(via))
+            elif one.type == RouteType.UNICAST and one.gateway is not None:
+                yield BackendRoute(version, table, one.gateway)
 
-    def apply(self, marks: Marks, want: Routing, seen: Routing) -> int:
-        """Change what differs: routes before the rules that lead to them. Returns how many changes.
+    def apply(self, marks: Marks, want: Routing, seen: Routing, excused: frozenset[int] = frozenset()) -> int:
+        """Change what differs: routes before the rules that lead to them. Returns how many changes were made.
+
+        A way to a backend whose table is in `excused` may be missing: its link is down, and so is the backend. The
+        blackhole behind it keeps its packets from going elsewhere.
 
         Raises:
             KernelError: the kernel refused one; the others were tried.
         """
-        steps: list[tuple[str, str, dict[str, Any]]] = []
-        steps += [("route", "add", _route(r)) for r in sorted(want.routes - seen.routes, key=repr)]
-        steps += [("rule", "add", _rule(marks, r)) for r in sorted(want.rules - seen.rules)]
-        steps += [("rule", "del", _rule(marks, r)) for r in sorted(seen.rules - want.rules)]
-        steps += [("route", "del", _route(r)) for r in sorted(seen.routes - want.routes, key=repr)]
-        failed = []
-        for noun, verb, fields in steps:
-            try:
-                getattr(self._netlink, noun)(verb, **fields)
-            except (NetlinkError, OSError) as error:
-                if getattr(error, "code", None) != 17:  # noqa: PLR2004 - EEXIST: it is there, which is what was wanted
-                    failed.append(f"{noun} {verb} {fields}: {error}")
+        added, removed = sorted(want.routes - seen.routes, key=repr), sorted(seen.routes - want.routes, key=repr)
+        steps = [(f"route add {r}", Kind.NEW_ROUTE, _route(r), r) for r in added]
+        rules = [(f"rule add {r}", Kind.NEW_RULE, _rule(marks, r)) for r in sorted(want.rules - seen.rules)]
+        rules += [(f"rule del {r}", Kind.DELETE_RULE, _rule(marks, r)) for r in sorted(seen.rules - want.rules)]
+        made, failed = 0, []
+        for what, verb, body, one in steps:
+            error = self._order(rtnetlink.route(verb, body))
+            made += not error
+            if error and not (one.gateway is not None and one.table in excused):
+                failed.append(f"{what}: {os.strerror(error)}")
+        orders = [(what, rtnetlink.rule(verb, body)) for what, verb, body in rules]
+        orders += [(f"route del {r}", rtnetlink.route(Kind.DELETE_ROUTE, _route(r))) for r in removed]
+        for what, order in orders:
+            error = self._order(order)
+            made += not error
+            if error:
+                failed.append(f"{what}: {os.strerror(error)}")
         if failed:
-            raise KernelError("ip", "; ".join(failed))
-        return len(steps)
+            raise KernelError("rtnetlink", "; ".join(failed))
+        return made
+
+    def _order(self, message: bytes) -> int:
+        """Return the kernel's errno; 0 also when all is so already."""
+        answers = [one.error for one in self._answers(message) if isinstance(one, Answer)]
+        return 0 if answers[0] in (0, errno.EEXIST, errno.ESRCH) else answers[0]
+
+    def _ask(self, message: bytes) -> list[rtnetlink.Route | rtnetlink.Rule | Address]:
+        found = list(self._answers(message))
+        if isinstance(found[-1], Answer) and found[-1].error not in (0, errno.ENOENT):
+            raise KernelError("rtnetlink dump", os.strerror(found[-1].error))
+        return [one for one in found if not isinstance(one, Answer)]
+
+    def _answers(self, message: bytes) -> Iterator[rtnetlink.Route | rtnetlink.Rule | Address | Answer]:
+        """Yield what the kernel says; an `Answer` comes last."""
+        try:
+            self._netlink.send(message)
+            while True:
+                for one in rtnetlink.messages(self._netlink.recv(_BUFFER)):
+                    yield one
+                    if isinstance(one, Answer):
+                        return
+        except (OSError, WireError) as error:
+            raise KernelError("rtnetlink", str(error)) from error
 
 
-def _rule(marks: Marks, rule: MarkRule) -> dict[str, Any]:
-    return {
-        "family": _FAMILIES[rule.version],
-        "fwmark": rule.mark,
-        "fwmask": ROUTE_MASK,
-        "table": rule.table,
-        "priority": marks.priority,
-    }
+def _rule(marks: Marks, rule: MarkRule) -> rtnetlink.Rule:
+    return rtnetlink.Rule(
+        version=rule.version, priority=marks.priority, mark=rule.mark, mask=ROUTE_MASK, table=rule.table
+    )
 
 
-def _route(route: BackendRoute) -> dict[str, Any]:
-    base = {"family": _FAMILIES[route.version], "dst": "default", "table": route.table}
-    if route.gateway is None:
-        return {**base, "type": "blackhole", "priority": _BLACKHOLE_METRIC}
-    return {**base, "gateway": str(route.gateway)}
+def _route(route: BackendRoute) -> rtnetlink.Route:
+    blackhole = route.gateway is None
+    return rtnetlink.Route(
+        version=route.version,
+        table=route.table,
+        type=RouteType.BLACKHOLE if blackhole else RouteType.UNICAST,
+        gateway=route.gateway,
+        priority=_BLACKHOLE_METRIC if blackhole else 0,
+    )

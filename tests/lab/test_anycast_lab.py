@@ -19,7 +19,8 @@ pytestmark = pytest.mark.lab
 VIP, VIP_6 = "198.51.100.1", "2001:db8:100::1"
 PREFIX, PREFIX_6 = "198.51.100.0/24", "2001:db8:100::/48"
 CROWD = [f"203.0.113.{last}" for last in range(128, 160)]
-POP1, POP2 = {"a101", "a102"}, {"a201", "a202"}
+POP1_B1, POP1_B2 = "1cd70041", "1cd70042"
+POP1, POP2 = {POP1_B1, POP1_B2}, {"1cd70081", "1cd70082"}
 
 
 def landing(lab: Driver, *words: str, vip: str = VIP) -> str | None:
@@ -77,7 +78,7 @@ def test_an_ikev2_client_gets_a_labelled_spi_and_a_tunnel_that_carries_packets(c
         listing = calm.exec("client", ["swanctl", "--list-sas"]).stdout
         responder = re.search(r"ESTABLISHED, IKEv2, [0-9a-f]{16}_i\* ([0-9a-f]{16})_r", listing)
         assert responder is not None
-        assert responder[1][:4] in POP1
+        assert responder[1][:8] in POP1
         assert calm.exec("client", ["ping", "-c", "2", "-W", "2", "10.99.0.1"]).returncode == 0
     finally:
         calm.exec("client", ["swanctl", "--terminate", "--ike", "vpn", "--timeout", "5"])
@@ -99,14 +100,14 @@ def test_a_hung_exabgp_loses_its_clients_when_the_hold_time_ends(calm: Driver) -
 
 
 def test_a_killed_charon_is_silent_and_its_node_lives_on(calm: Driver) -> None:
-    source = next(source for source in CROWD if landing(calm, "--source", source) == "a101")
+    source = next(source for source in CROWD if landing(calm, "--source", source) == POP1_B1)
     daemons.send(calm, "pop1-b1", "charon", signal.SIGKILL)
     eventually(lambda: landing(calm, "--source", source) is None)
     statuses = {status.node: status.healthy for status in calm.inspect()}
     assert statuses["pop1-b1"] is False
     assert statuses["pop1-b2"] is True
     daemons.start(calm, "pop1-b1", "charon", ["charon-systemd"])
-    eventually(lambda: landing(calm, "--source", source) == "a101")
+    eventually(lambda: landing(calm, "--source", source) == POP1_B1)
 
 
 def test_a_pulled_cable_moves_the_client_and_plugging_it_in_brings_it_back(calm: Driver) -> None:
@@ -127,7 +128,7 @@ def test_a_silent_cut_moves_the_client_when_the_hold_time_ends(calm: Driver) -> 
 
 def test_a_stopped_backend_node_starts_again_with_its_daemons(calm: Driver) -> None:
     calm.stop("pop1-b2")
-    source = next(source for source in CROWD if landing(calm, "--source", source) == "a101")
-    assert landing(calm, "--source", source) == "a101"
+    source = next(source for source in CROWD if landing(calm, "--source", source) == POP1_B1)
+    assert landing(calm, "--source", source) == POP1_B1
     calm.start("pop1-b2")
     eventually(lambda: {landing(calm, "--source", source) for source in CROWD[:16]} == POP1)
