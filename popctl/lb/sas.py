@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ def end(endpoint: ViciEndpoint) -> int:
     with _session(endpoint) as session:
         ids = [str(_text(sa["uniqueid"])) for sa in _established(session)]
         for number in ids:
-            session.terminate({"ike-id": number, "timeout": _NO_WAITING_MS})
+            # The answer is a stream of log lines; nothing is sent before somebody reads it.
+            deque(session.terminate({"ike-id": number, "timeout": _NO_WAITING_MS}), maxlen=0)
     return len(ids)
 
 

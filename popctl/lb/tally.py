@@ -48,8 +48,8 @@ def parse(text: str) -> tuple[Tally, ...]:
         return tuple(
             Tally(towards, of, reason, int(one["packets"]), int(one["bytes"]))
             for one in counters
+            if one["name"].startswith(("to.", "drop."))
             for towards, of, reason in (one["name"].split(".", 2),)
-            if towards in ("to", "drop")
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise KernelError("nft -j list counters", f"{type(error).__name__}: {error}") from error
