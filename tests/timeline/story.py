@@ -40,6 +40,8 @@ class Story:
     kernel_alive: frozenset[int] = frozenset()
     """Whom the kernel gives new SAs to at the start."""
     kernel_read_at: float = 0.0
+    tables_lag_s: float | None = None
+    """Of the balancer; None: as the speaker's."""
     balancer_works: bool = True
     """What is ordered is in force `lag_s` later."""
 
@@ -153,7 +155,8 @@ class Story:
                 self.tables.append((self.now, tables))
                 if self.balancer_works:
                     held = BalancerActual(in_force=True, alive=tables.alive, draining=tables.draining)
-                    self.happens(self.now + self.lag_s, TablesChanged(held))
+                    lag_s = self.lag_s if self.tables_lag_s is None else self.tables_lag_s
+                    self.happens(self.now + lag_s, TablesChanged(held))
             case reconcile.EndSas(backends):
                 self.ended.append((self.now, backends))
 
