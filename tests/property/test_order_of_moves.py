@@ -63,7 +63,7 @@ HAPPENS = st.one_of(
     st.builds(Withdraw, st.booleans()),
 )
 HISTORIES = st.lists(st.tuples(st.floats(0.01, 20.0), HAPPENS), min_size=1, max_size=50)
-LAGS = st.sampled_from([0.001, 0.3, 3.0])
+LAGS = st.sampled_from([0.001, 0.3, 3.0, 15.0])
 
 
 def live(history: list[tuple[float, object]], routes_lag_s: float, tables_lag_s: float) -> Story:
@@ -98,7 +98,7 @@ def live(history: list[tuple[float, object]], routes_lag_s: float, tables_lag_s:
 def moments(story: Story) -> list[tuple[RouteTable, Tables]]:
     """Return what routers and kernel held, each time that either changed."""
     changes: list[tuple[float, RouteTable | Tables]] = [(at + story.lag_s, routes) for at, routes in story.orders]
-    changes += [(at + (story.tables_lag_s or 0.0), tables) for at, tables in story.tables]
+    changes += story.kernel
     routes, tables, found = {}, Tables(), []
     for _, change in sorted(changes, key=lambda change: change[0]):
         if isinstance(change, Tables):
