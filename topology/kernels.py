@@ -80,12 +80,15 @@ def descend(links: Links, order: Ints, acts: Acts, best: Longs, bound: Flags, he
     must tell, because it tells each customer another thing. `heard_below` is scratch: what a node's customers hear.
     """
     ptr, to = links.providers
+    below = links.customers.ptr
     for node in range(len(order)):
         key = best[node]
         if key >= PROVIDER_KEY:
             for edge in range(ptr[node], ptr[node + 1]):
                 key = min(key, heard_below[to[edge]])
             best[node] = key
+        if below[node] == below[node + 1]:
+            continue
         heard_below[node] = NONE
         if key != NONE:
             heard = told(key, 2, order[node])

@@ -29,6 +29,7 @@ _cross = numba.njit(cache=True)(kernels.cross)
 _descend = numba.njit(cache=True)(kernels.descend)
 _take_own = numba.njit(cache=True)(kernels.take_own)
 _spread_along = numba.njit(cache=True)(kernels.spread_along)
+_resettle = numba.njit(cache=True)(update.resettle)
 _update = numba.njit(cache=True)(update.update)
 
 
@@ -58,12 +59,19 @@ class NumbaEngine:
             _spread_along(rows, route_class, seeds.acts, seeds.sets, best, bound, spread)
         return spread
 
+    def reroute(self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs) -> Longs:
+        """Return the keys alone for seeds that differ at `changed` from those of `before`."""
+        best = before.copy()
+        _resettle(graph.links, graph.order, seeds.key, before, best, np.array(changed, dtype=np.int64))
+        return best
+
     def update(
         self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs, spread: Shorts
     ) -> tuple[Longs, Shorts]:
         """Return the keys and spread rows for seeds that differ at `changed` from those of `before` and `spread`."""
         best, rows = before.copy(), spread.copy()
         own = update.Own(seeds.key, seeds.own_set, seeds.sets)
-        states = update.States(before, best, spread, rows, np.zeros(len(graph), dtype=np.bool_))
+        flags = np.zeros((2, len(graph)), dtype=np.bool_)
+        states = update.States(before, best, spread, rows, flags[0], flags[1])
         _update(graph.links, graph.order, own, states, np.array(changed, dtype=np.int64))
         return best, rows

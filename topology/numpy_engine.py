@@ -17,6 +17,7 @@ import numpy.typing as npt
 from topology.flat import edges_of
 from topology.kernels import CUSTOMERS, PEERS, PROVIDERS
 from topology.keys import CUSTOMER, LENGTH_BITS, LENGTH_MASK, NONE, PEER, PEER_KEY, PROVIDER, PROVIDER_KEY, TIE_BITS
+from topology.numpy_update import respread
 from topology.seeds import NO_SEED
 
 if TYPE_CHECKING:
@@ -51,13 +52,17 @@ class NumpyEngine:
         """Return the spread row of every node: which PoPs stay tied."""
         return carry(graph, seeds, best, bound, seeds.sets, np.minimum, np.iinfo(np.int16).max)
 
+    def reroute(self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs) -> Longs:
+        """Run the keys anew, as `update` does."""
+        del changed, before
+        return self.propagate(graph, seeds)[0]
+
     def update(
         self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs, spread: Shorts
     ) -> tuple[Longs, Shorts]:
-        """Run everything anew: with whole ranks at once that is cheaper than finding out what to leave alone."""
-        del changed, before, spread
-        best, bound = self.propagate(graph, seeds)
-        return best, self.spread(graph, seeds, best, bound)
+        """Return keys and sets; the keys are run anew, which with whole ranks at once is the cheaper half."""
+        best, _ = self.propagate(graph, seeds)
+        return best, respread(graph, seeds, changed, before, best, spread)
 
 
 def _told(keys: Longs, route_class: int, order: npt.NDArray[np.integer]) -> Longs:

@@ -45,6 +45,8 @@ class States(NamedTuple):
     spread: Shorts
     anew: Flags
     """Nodes that must gather their set from all neighbours when their turn comes."""
+    rerouted: Flags
+    """Nodes whose class or length changed."""
 
 
 def customer_part(key: int) -> int:
@@ -173,7 +175,7 @@ def turn(node: np.int64, best: Longs) -> np.int64:
 
 def forewarn(rows: Adjacency, node: np.int64, route_class: int, states: States, heap: list[np.int64]) -> None:
     """Mark those neighbours of one row that used a node's route and do not any more: their turn may come first."""
-    before, best, was, _, anew = states
+    before, best, was, _, anew, _ = states
     for edge in range(rows.ptr[node], rows.ptr[node + 1]):
         other = np.int64(rows.to[edge])
         if not uses(before[other], before[node], route_class) or uses(best[other], best[node], route_class):
@@ -192,7 +194,7 @@ def retell(rows: Adjacency, node: np.int64, route_class: int, states: States, he
     A neighbour that gains takes the gain at once. One that may lose, because what it has is what the node no longer
     tells, is marked to gather its set anew when its turn comes. To all others it makes no difference.
     """
-    before, best, was, spread, anew = states
+    before, best, was, spread, anew, _ = states
     for edge in range(rows.ptr[node], rows.ptr[node + 1]):
         other = np.int64(rows.to[edge])
         if not uses(best[other], best[node], route_class):
@@ -211,17 +213,34 @@ def retell(rows: Adjacency, node: np.int64, route_class: int, states: States, he
             heappush(heap, turn(other, best))
 
 
-def gather(rows: Adjacency, node: np.int64, route_class: int, own: Own, best: Longs, spread: Shorts) -> None:
-    """Compute one node's set anew."""
-    spread[node, :] = NOTHING
+def gather(rows: Adjacency, node: np.int64, route_class: int, own: Own, states: States, row: Shorts) -> None:
+    """Compute one node's set anew, by way of the scratch `row`.
+
+    A node that kept its route has taken all gains already, so its set can only be as good as what it has now or worse:
+    once every element is found again, nothing is lost and the rest of the neighbours need not be asked.
+    """
+    best, spread = states.best, states.spread
+    row[0, :] = NOTHING
     if own.key[node] != NONE and own.key[node] == best[node]:
-        merge(spread, node, own.sets, own.own_set[node])
+        merge(row, 0, own.sets, own.own_set[node])
+    missing = row.shape[1]
+    for column in range(row.shape[1]):
+        missing -= row[0, column] == spread[node, column]
     for edge in range(rows.ptr[node], rows.ptr[node + 1]):
-        if uses(best[node], best[rows.to[edge]], route_class):
-            merge(spread, node, spread, rows.to[edge])
+        if missing == 0 and not states.rerouted[node]:
+            return
+        other = rows.to[edge]
+        if not uses(best[node], best[other], route_class):
+            continue
+        for column in range(row.shape[1]):
+            if spread[other, column] < row[0, column]:
+                row[0, column] = spread[other, column]
+                missing -= row[0, column] == spread[node, column]
+    for column in range(row.shape[1]):
+        spread[node, column] = row[0, column]
 
 
-def take_turn(links: Links, place: np.int64, own: Own, states: States) -> np.int64:
+def take_turn(links: Links, place: np.int64, own: Own, states: States, row: Shorts) -> np.int64:
     """Settle the set of the node whose turn it is; return the node."""
     count = len(states.best)
     phase = place // count
@@ -229,32 +248,32 @@ def take_turn(links: Links, place: np.int64, own: Own, states: States) -> np.int
     if states.anew[node]:
         states.anew[node] = False
         if phase == 0:
-            gather(links.customers, node, 0, own, states.best, states.spread)
+            gather(links.customers, node, 0, own, states, row)
         elif phase == 1:
-            gather(links.peers, node, 1, own, states.best, states.spread)
+            gather(links.peers, node, 1, own, states, row)
         else:
-            gather(links.providers, node, 2, own, states.best, states.spread)
+            gather(links.providers, node, 2, own, states, row)
     return node
 
 
-def respread(links: Links, own: Own, states: States, altered: Longs, heap: list[np.int64]) -> None:
-    """Bring the sets up to date, from the nodes whose turns are in the heap; `altered` are among them."""
-    rerouted = np.zeros(len(states.best), dtype=np.bool_)
-    for node in altered:
-        rerouted[node] = True
+def respread(links: Links, own: Own, states: States, heap: list[np.int64]) -> None:
+    """Bring the sets up to date, from the nodes whose turns are in the heap."""
+    row = np.empty((1, states.spread.shape[1]), dtype=np.int16)
     last = np.int64(-1)
     while len(heap) > 0:
         place = heappop(heap)
         if place == last:
             continue
         last = place
-        node = take_turn(links, place, own, states)
-        differs = rerouted[node]
+        node = take_turn(links, place, own, states, row)
+        differs = states.rerouted[node]
         for column in range(states.spread.shape[1]):
             differs |= states.spread[node, column] != states.was[node, column]
         if differs:
-            retell(links.providers, node, 0, states, heap)
-            retell(links.peers, node, 1, states, heap)
+            # Only a customer route is told to anybody but customers.
+            if states.best[node] < PEER_KEY:
+                retell(links.providers, node, 0, states, heap)
+                retell(links.peers, node, 1, states, heap)
             retell(links.customers, node, 2, states, heap)
 
 
@@ -266,13 +285,15 @@ def update(links: Links, order: Ints, own: Own, states: States, changed: Longs) 
         states.anew[node] = True
     for node in altered:
         states.anew[node] = True
+        states.rerouted[node] = True
         heap.append(turn(node, states.best))
     for node in altered:
-        forewarn(links.providers, node, 0, states, heap)
-        forewarn(links.peers, node, 1, states, heap)
+        if states.before[node] < PEER_KEY:
+            forewarn(links.providers, node, 0, states, heap)
+            forewarn(links.peers, node, 1, states, heap)
         forewarn(links.customers, node, 2, states, heap)
     heapify(heap)
-    respread(links, own, states, altered, heap)
+    respread(links, own, states, heap)
 
 
 HELPERS = (
