@@ -1,7 +1,7 @@
 """The fleet as values: what each PoP says of itself, who is counted on, and what one agent knows of all of it.
 
-The word that carries the safety is *stance*. A PoP on duty for a service has promised to announce it until a transaction
-of the store lets it go; the floor counts PoPs on duty and nobody else. A permit is the end of that promise.
+The word that carries the safety is *stance*. A PoP on duty for a service has promised to announce it until a
+transaction of the store lets it go; the floor counts PoPs on duty and nobody else. A permit is the end of that promise.
 """
 
 from __future__ import annotations
@@ -136,6 +136,8 @@ class FleetView:
     connected: bool = False
     current_at: Instant = float("-inf")
     """The view is at least as new as the store was then: proven by the echo of an own write or by a whole reading."""
+    settled_at: Instant = float("-inf")
+    """From when on the others have had time to speak after an outage."""
     revision: int = 0
     """Of the store."""
     lost: Mapping[str, Instant] = field(default_factory=dict)
@@ -170,10 +172,12 @@ class FloorPolicy:
     common_cause_window_s: float = 60.0
     view_age_bound_s: float = 30.0
     """An older view says nothing about the others."""
+    settle_s: float = 5.0
+    """After an outage of the store longer than this, the others get this long to say what happened to them."""
     permit_wait_s: float = 1.0
     """How long a withdraw waits for its permit before the service is held at the lowest preference meanwhile."""
     permit_valid_s: float = 10.0
-    """How long a granted permit needs no connection and no certainty to be used."""
+    """How long a permit needs no connection and no certainty to be used for what it was granted for."""
     standing_share: float = 0.5
     """Of the PoPs that the floor can spare, how many (rounded up) hold a permit ahead of need: only those may leave
     without the store."""

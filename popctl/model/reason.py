@@ -158,5 +158,7 @@ class Reason(StrEnum):
     """Every PoP is bad, and the same probe says so: the probe, or what all share, is at fault."""
     FLEET_UNREACHABLE = "fleet-unreachable"
     """The store does not answer, and nothing local is certain enough."""
+    FLEET_SETTLING = "fleet-settling"
+    """The store is back after an outage, and the others may not have said yet what happened to them meanwhile."""
     FLEET_VIEW_STALE = "fleet-view-stale"
     """What is known of the others is older than its bound."""
