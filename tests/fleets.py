@@ -1,160 +1,160 @@
-"""PoPs of a fleet for tests: an agent's side of the story, with a real guard and no routers."""
+"""A small fleet whose catchments are known exactly: users go to the nearest PoP, and levels make a PoP look farther.
+
+The playbook that `Fleet.playbook` writes is right by construction; `wrong_by` makes it lie.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from ipaddress import ip_network
-from time import monotonic
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from popctl.core import guard
-from popctl.core.guard import Cause, Permission, Ruling, Withdrawal
-from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, Member, PopReport, Record, ServiceReport, Stance
-from popctl.model.instant import NEVER
-from popctl.model.pop import Announce
-from popctl.model.reason import Reason
+from popctl.core import capacity, damping, gate
+from popctl.core.load import tightness
+from popctl.model.capacity import CALM, LoadState
+from popctl.model.load import Amounts, FleetLoad, PopLoad, Resource
+from popctl.model.playbook import DEFAULT_LADDER, Flow, Playbook, Step, StepKey
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from popctl.fleet.client import StoreFleet
-    from popctl.fleet.fleet import Fleet
-
-SERVICE = "vpn"
-PREFIX = ip_network("198.51.100.0/24")
-GOOD = ServiceReport(
-    service=SERVICE,
-    announce=Announce.NORMAL,
-    announced=(PREFIX,),
-    healthy=2,
-    needed=1,
-    good=True,
-    reason=Reason.HEALTHY,
-)
+LADDER = DEFAULT_LADDER
+ASN = 65000
+_FARTHER = (0, 40, 90)
+"""What the levels of the default ladder add to a distance; on the last one a PoP is not there."""
 
 
-def report(pop: str, service: ServiceReport = GOOD, *, region: str = "eu", incarnation: str = "") -> PopReport:
-    return PopReport(pop=pop, region=region, services={service.service: service}, incarnation=incarnation or f"{pop}-1")
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Users of one place."""
+
+    sessions: int
+    distances: tuple[int, ...]
+    """To every PoP."""
 
 
-def member(
-    pop: str, *, stance: Stance = Stance.DUTY, service: ServiceReport = GOOD, region: str = "eu", asking: bool = False
-) -> Member:
-    record = Record(
-        report=report(pop, service, region=region),
-        stances={service.service: stance},
-        asking=frozenset((service.service,)) if asking else frozenset(),
-    )
-    return Member(record=record, heard_at=0.0, created=1, modified=1)
+@dataclass(slots=True)
+class Fleet:
+    """PoPs, their users, and where each service stands."""
 
+    capacities: list[int]
+    users: list[Users]
+    policies: capacity.Policies = field(default_factory=capacity.Policies)
+    wrong_by: float = 1.0
+    """What the playbook's shares are multiplied with."""
+    states: list[LoadState] = field(default_factory=list)
+    ledgers: list[damping.Penalty] = field(default_factory=list)
+    highest: float = 0.0
+    """The highest penalty that any neighbour has kept."""
 
-def bad(since: float = 0.0, *, stage: str = "ike", certain: bool = False, announced: bool = True) -> ServiceReport:
-    return replace(
-        GOOD,
-        good=False,
-        healthy=0,
-        bad_since=since,
-        stage=stage,
-        certain=certain,
-        reason=Reason.TOO_FEW_BACKENDS,
-        announced=(PREFIX,) if announced else (),
-    )
-
-
-@dataclass
-class Agent:
-    """What the loop of an agent does with a fleet: judge from the newest view, wish, apply."""
-
-    name: str
-    fleet: Fleet
-    policy: FloorPolicy
-    view: FleetView = field(default_factory=FleetView)
-    announced: bool = True
-    bad: ServiceReport | None = None
-    ruling: Ruling | None = None
-    frozen: bool = False
-    """The process was killed: it hears and does nothing any more."""
-    rulings: list[Reason] = field(default_factory=list)
-    history: list[tuple[float, bool]] = field(default_factory=list)
-
-    def on_view(self, view: FleetView) -> None:
-        self.view = view
-        asyncio.get_running_loop().call_soon(self.turn)
-
-    def loses_backends(self, *, stage: str = "ike", certain: bool = False) -> None:
-        self.bad = bad(monotonic(), stage=stage, certain=certain)
-        self.turn()
-
-    def recovers(self) -> None:
-        self.bad = None
-        self.turn()
-
-    def turn(self) -> None:
-        if self.frozen:
-            return
-        service = replace(self.bad or GOOD, announced=(PREFIX,) if self.announced else ())
-        permits, standing, leave = False, False, False
-        if self.bad is not None:
-            now = monotonic()
-            self.ruling = guard.judge(self._withdrawal(self.bad), self.policy, self.view, now)
-            if now < self.ruling.wake_at < NEVER:
-                asyncio.get_running_loop().call_later(self.ruling.wake_at - now + 0.001, self.turn)
-            if not self.rulings or self.rulings[-1] is not self.ruling.reason:
-                self.rulings.append(self.ruling.reason)
-            permits = self.ruling.ask
-            leave = self.announced and self.ruling.permission is Permission.ALLOW
-        elif self.announced:
-            permits = standing = guard.wants_standing(service, self.name, "eu", self.policy, self.view, monotonic())
-        named = frozenset((SERVICE,))
-        self.fleet.set(
-            FleetWish(
-                report=report(self.name, service),
-                permits=named if permits else frozenset(),
-                standing=named if standing else frozenset(),
-            )
-        )
-        announced = self.bad is None or (self.announced and not leave)
-        if announced != self.announced:
-            self.announced = announced
-            self.history.append((monotonic(), announced))
-            asyncio.get_running_loop().call_soon(self.turn)
-
-    def _withdrawal(self, service: ServiceReport) -> Withdrawal:
-        return Withdrawal(
-            pop=self.name,
-            region="eu",
-            service=SERVICE,
-            cause=Cause.HEALTH,
-            carried=self.announced,
-            bad_since=service.bad_since or 0.0,
-            stage=service.stage,
-            certain=service.certain,
-        )
-
-    def stance(self, pop: str) -> Stance | None:
-        known = self.view.members.get(pop)
-        return None if known is None else known.record.stance(SERVICE)
+    def __post_init__(self) -> None:
+        self.states = self.states or [CALM] * len(self.capacities)
+        self.ledgers = [damping.NONE] * len(self.capacities)
 
     @property
-    def held(self) -> bool:
-        return self.ruling is not None and self.ruling.permission is Permission.HOLD
+    def levels(self) -> list[int]:
+        return [state.level for state in self.states]
+
+    def landing(self, levels: list[int]) -> list[int | None]:
+        """Return the PoP of every place's users; None when nobody announces."""
+        found: list[int | None] = []
+        for place in self.users:
+            seen = [
+                (place.distances[pop] + _FARTHER[level], pop)
+                for pop, level in enumerate(levels)
+                if level < len(_FARTHER)
+            ]
+            found.append(min(seen)[1] if seen else None)
+        return found
+
+    def sessions(self, levels: list[int]) -> list[int]:
+        sums = [0] * len(self.capacities)
+        for place, pop in zip(self.users, self.landing(levels), strict=True):
+            if pop is not None:
+                sums[pop] += place.sessions
+        return sums
+
+    def phi(self, levels: list[int]) -> float:
+        saturation = self.policies.gate.saturation
+        carried = self.sessions(levels)
+        over = sum(max(0.0, used - saturation * limit) for used, limit in zip(carried, self.capacities, strict=True))
+        return over + sum(place.sessions for place in self.users) - sum(carried)
+
+    def view(self, now: float) -> FleetLoad:
+        pops = {}
+        for number, used in enumerate(self.sessions(self.levels)):
+            amounts: Amounts = {Resource.SESSIONS: float(used)}
+            pops[f"p{number}"] = PopLoad(
+                level=self.levels[number],
+                announcing=self.levels[number] < len(_FARTHER),
+                used=amounts,
+                peak=amounts,
+                capacity={Resource.SESSIONS: float(self.capacities[number])},
+                at=now,
+                settling=self.states[number].settling,
+            )
+        return FleetLoad(fleet="test", pops=pops, at=now)
+
+    def playbook(self, pop: int) -> Playbook:
+        """Return what the steps of one PoP would do from here."""
+        names = [f"p{number}" for number in range(len(self.capacities))]
+        here = self.levels[pop]
+        when = {name: level for name, level in zip(names, self.levels, strict=True) if level and name != names[pop]}
+        steps: dict[StepKey, tuple[Step, ...]] = {}
+        for after in (here - 1, here + 1):
+            if 0 <= after < len(LADDER):
+                key = StepKey(names[pop], here, after)
+                steps[key] = (Step(key=key, flows=self._flows(pop, after), when=when),)
+        return Playbook(fleet="test", created_unix_s=0.0, ladders=dict.fromkeys(names, LADDER), steps=steps)
+
+    def _flows(self, pop: int, after: int) -> tuple[Flow, ...]:
+        levels = self.levels
+        before = self.landing(levels)
+        carried = self.sessions(levels)
+        levels[pop] = after
+        moved: dict[tuple[int, int | None], int] = {}
+        for place, source, target in zip(self.users, before, self.landing(levels), strict=True):
+            if source is not None and source != target:
+                moved[source, target] = moved.get((source, target), 0) + place.sessions
+        return tuple(
+            Flow(
+                f"p{source}", None if target is None else f"p{target}", min(1.0, self.wrong_by * sum_ / carried[source])
+            )
+            for (source, target), sum_ in moved.items()
+            if carried[source]
+        )
+
+    def inputs(self, pop: int, now: float) -> capacity.Inputs:
+        view = self.view(now)
+        own = view.pops[f"p{pop}"]
+        case = gate.Case(pop=f"p{pop}", ladder=LADDER, playbook=self.playbook(pop), playbook_age_s=0.0, fleet=view)
+        return capacity.Inputs(
+            tightness=tightness(own.used, own.capacity, {}), case=case, penalties={ASN: self.ledgers[pop]}
+        )
+
+    def turn(self, pop: int, now: float) -> capacity.Choice:
+        """Let one PoP choose; charge what it changes, as its neighbours would."""
+        inputs = self.inputs(pop, now)
+        before = self.states[pop]
+        choice = capacity.choose(before, inputs, self.policies, now)
+        again = capacity.choose(choice.state, inputs, self.policies, now)
+        assert again == choice, "a second look at the same world at the same time must see the same"
+        self.states[pop] = choice.state
+        cost = damping.cost(LADDER[before.level].others, choice.rungs.others, self.policies.damping)
+        self.ledgers[pop] = damping.charge(self.ledgers[pop], cost, now, self.policies.damping)
+        self.highest = max(self.highest, self.ledgers[pop].value)
+        return choice
+
+    def live(self, begin: float, end: float, every: float = 15.0) -> list[tuple[float, int, int, int]]:
+        """Let all PoPs choose in turn; return every step: when, which PoP, from which level, to which."""
+        steps = []
+        now = begin
+        while now < end:
+            for pop in range(len(self.capacities)):
+                before = self.states[pop].level
+                after = self.turn(pop, now).level
+                if after != before:
+                    steps.append((now, pop, before, after))
+            now += every
+        return steps
 
 
-@asynccontextmanager
-async def running(
-    make: Callable[[str], StoreFleet], policy: FloorPolicy, *names: str
-) -> AsyncIterator[dict[str, Agent]]:
-    """Run agents, each with a fleet of its own from `make`."""
-    agents = {name: Agent(name, make(name), policy) for name in names}
-    tasks = []
-    try:
-        for agent in agents.values():
-            agent.turn()
-            tasks.append(asyncio.create_task(agent.fleet.run(agent.on_view)))
-        yield agents
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+def amounts(**named: float) -> Mapping[Resource, float]:
+    """Return amounts by the names of the resources' members, in lower case."""
+    return {Resource[name.upper()]: value for name, value in named.items()}

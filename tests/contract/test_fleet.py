@@ -16,7 +16,7 @@ from popctl.fleet.ledger import Pace
 from popctl.fleet.memory import MemoryHub, MemoryLine
 from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, PermitState, Stance
 from tests.eventually import eventually_async
-from tests.fleets import GOOD, SERVICE, bad, report, running
+from tests.fleet_agents import GOOD, SERVICE, bad, report, running
 from tests.peers.etcd import Cluster
 
 if TYPE_CHECKING:

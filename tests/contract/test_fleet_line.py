@@ -15,7 +15,7 @@ from popctl.fleet.line import Change, Line, Snapshot, Write
 from popctl.fleet.memory import MemoryHub, MemoryLine
 from popctl.model.fleet import Record, Stance
 from tests.eventually import eventually_async
-from tests.fleets import SERVICE, bad, report
+from tests.fleet_agents import SERVICE, bad, report
 from tests.peers.etcd import Cluster
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from popctl.fleet.ledger import Pace
 from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, PermitState, Stance
 from popctl.model.reason import Reason
 from tests.eventually import eventually_async
-from tests.fleets import SERVICE, Agent, bad, report, running
+from tests.fleet_agents import SERVICE, Agent, bad, report, running
 from tests.peers.certificates import Authority
 from tests.peers.etcd import Cluster
 

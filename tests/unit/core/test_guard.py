@@ -19,7 +19,7 @@ from popctl.model.fleet import (
 )
 from popctl.model.instant import NEVER
 from popctl.model.reason import Reason
-from tests.fleets import GOOD, SERVICE, bad, member
+from tests.fleet_agents import GOOD, SERVICE, bad, member
 
 NOW = 1000.0
 POLICY = FloorPolicy(minimum_announcing=1)

@@ -14,7 +14,7 @@ from popctl.model.fleet import PopReport, Record, ResourceUse, ServiceReport, St
 from popctl.model.pop import Announce
 from popctl.wire.errors import WireError
 from popctl.wire.fleet_record import MAX_BYTES, decode_record, encode_record
-from tests.fleets import SERVICE, bad, member
+from tests.fleet_agents import SERVICE, bad, member
 
 NUMBERS = st.floats(0, 1e12)
 PREFIXES = st.sampled_from([ip_network("198.51.100.0/24"), ip_network("2001:db8::/48")])
