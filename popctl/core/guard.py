@@ -26,6 +26,7 @@ from popctl.model.fleet import (
     Stance,
 )
 from popctl.model.instant import NEVER, Instant
+from popctl.model.load import Resource
 from popctl.model.reason import Reason
 
 if TYPE_CHECKING:
@@ -188,17 +189,22 @@ def floor_refusal(
 
 
 def _capacity_refusal(ratio: float, counted: Iterable[Member], everybody: Iterable[Member]) -> Reason | None:
-    """Those left must carry the demand on all, for each resource that anybody names. What is not known is not 0."""
-    uses = [member.record.report.resources for member in everybody]
-    left = [member.record.report.resources for member in counted]
-    for resource in {name for use in uses for name in use}:
-        loads = [use[resource].load if resource in use else None for use in uses]
-        capacities = [use[resource].capacity if resource in use else None for use in left]
-        known_loads = [load for load in loads if load is not None]
-        known_capacities = [capacity for capacity in capacities if capacity is not None]
-        if len(known_loads) < len(loads) or len(known_capacities) < len(capacities):
+    """Those left must carry the demand on all, for each resource that limits all of them. Unknown is not 0."""
+    loads = [member.record.report.load for member in everybody]
+    known = [load for load in loads if load is not None]
+    left = [member.record.report.load for member in counted]
+    capacities = [load.capacity for load in left if load is not None]
+    if len(known) < len(loads) or len(capacities) < len(left):
+        return Reason.CAPACITY_UNKNOWN
+    for resource in Resource:
+        limits = [capacity[resource] for capacity in capacities if resource in capacity]
+        if not limits or len(limits) < len(capacities):
+            # Somebody who is left has no limit.
+            continue
+        used = [load.used[resource] for load in known if resource in load.used]
+        if len(used) < len(known):
             return Reason.CAPACITY_UNKNOWN
-        if sum(known_capacities) < ratio * sum(known_loads):
+        if sum(limits) < ratio * sum(used):
             return Reason.CAPACITY_FLOOR
     return None
 

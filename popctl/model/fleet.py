@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from popctl.model.instant import Instant
+from popctl.model.load import PopLoad
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
 from popctl.model.route import Prefix
@@ -25,14 +26,6 @@ class Stance(StrEnum):
     """Announces and does not withdraw without a permit. Counted."""
     PERMIT = "permit"
     """May withdraw, or has: granted against the floor of the others. Not counted, even while it still announces."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceUse:
-    """One resource of a PoP, in a unit of its own. None is unknown, and never 0."""
-
-    load: float | None
-    capacity: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +58,8 @@ class PopReport:
     pop: str
     region: str
     services: Mapping[str, ServiceReport]
-    resources: Mapping[str, ResourceUse] = field(default_factory=dict)
+    load: PopLoad | None = None
+    """None: not known, and never 0. Its `at` travels as an age, too."""
     config_digest: str = ""
     incarnation: str = ""
     """Of the agent's process: two agents that run as one PoP are told apart by it."""
@@ -166,7 +160,7 @@ class FloorPolicy:
     minimum_announcing: int = 1
     minimum_per_region: Mapping[str, int] = field(default_factory=dict)
     minimum_capacity_ratio: float | None = None
-    """Capacity of those left versus the demand on all, for every resource that the PoPs name. None: not looked at."""
+    """Capacity of those left versus the demand on all, for every resource that limits them all. None: not looked at."""
     common_cause_share: float = 0.2
     """More of the fleet than this turned bad within the window: the cause is shared, or the probes are wrong."""
     common_cause_window_s: float = 60.0

@@ -14,10 +14,10 @@ from popctl.model.fleet import (
     Member,
     Permit,
     PermitState,
-    ResourceUse,
     Stance,
 )
 from popctl.model.instant import NEVER
+from popctl.model.load import PopLoad, Resource
 from popctl.model.reason import Reason
 from tests.fleet_agents import GOOD, SERVICE, bad, member
 
@@ -217,25 +217,28 @@ def test_a_region_keeps_its_own_minimum() -> None:
     assert floor_refusal(policy, SERVICE, "b", "us", dict((A, abroad))) is None
 
 
-def using(name: str, load: float | None, capacity: float | None) -> tuple[str, Member]:
+def using(name: str, sessions: float | None, capacity: float | None) -> tuple[str, Member]:
     plain = member(name)
-    report = replace(plain.record.report, resources={"sessions": ResourceUse(load=load, capacity=capacity)})
+    used = {} if sessions is None else {Resource.SESSIONS: sessions}
+    limits = {} if capacity is None else {Resource.SESSIONS: capacity}
+    load = PopLoad(level=0, announcing=True, used=used, peak=used, capacity=limits, at=NOW)
+    report = replace(plain.record.report, load=load)
     return name, replace(plain, record=replace(plain.record, report=report))
 
 
 @pytest.mark.parametrize(
     ("capacity", "load", "found"),
-    [(300.0, 100.0, None), (239.0, 100.0, Reason.CAPACITY_FLOOR), (240.0, 100.0, None)],
+    [(300.0, 100.0, None), (239.0, 100.0, Reason.CAPACITY_FLOOR), (240.0, 100.0, None), (None, 100.0, None)],
 )
-def test_those_left_must_carry_the_demand_on_all(capacity: float, load: float, found: Reason | None) -> None:
+def test_those_left_must_carry_the_demand_on_all(capacity: float | None, load: float, found: Reason | None) -> None:
     policy = FloorPolicy(minimum_capacity_ratio=1.2)
     assert refusal(policy, using("a", load, 1000.0), using("b", 100.0, capacity)) is found
 
 
-def test_an_unknown_load_or_capacity_is_not_zero() -> None:
+def test_an_unknown_load_is_not_zero() -> None:
     policy = FloorPolicy(minimum_capacity_ratio=1.2)
     assert refusal(policy, using("a", None, 1.0), using("b", 1.0, 100.0)) is Reason.CAPACITY_UNKNOWN
-    assert refusal(policy, using("a", 1.0, 1.0), using("b", 1.0, None)) is Reason.CAPACITY_UNKNOWN
+    assert refusal(policy, A, using("b", 1.0, 100.0)) is Reason.CAPACITY_UNKNOWN
     assert refusal(policy, using("a", 1.0, 1.0), B) is Reason.CAPACITY_UNKNOWN
     assert refusal(policy, using("a", 1.0, None), using("b", 1.0, 100.0)) is None
 

@@ -10,13 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popctl.model.fleet import PopReport, Record, ResourceUse, ServiceReport, Stance
+from popctl.model.fleet import PopReport, Record, ServiceReport, Stance
+from popctl.model.load import PopLoad, Resource
 from popctl.model.pop import Announce
 from popctl.wire.errors import WireError
 from popctl.wire.fleet_record import MAX_BYTES, decode_record, encode_record
 from tests.fleet_agents import SERVICE, bad, member
 
 NUMBERS = st.floats(0, 1e12)
+AMOUNTS = st.dictionaries(st.sampled_from(Resource), NUMBERS, max_size=3)
+LOADS = st.builds(
+    PopLoad,
+    level=st.integers(0, 9),
+    announcing=st.booleans(),
+    used=AMOUNTS,
+    peak=AMOUNTS,
+    capacity=AMOUNTS,
+    at=st.just(5.0),
+    settling=st.booleans(),
+)
 PREFIXES = st.sampled_from([ip_network("198.51.100.0/24"), ip_network("2001:db8::/48")])
 SERVICES = st.builds(
     ServiceReport,
@@ -37,17 +49,24 @@ RECORDS = st.builds(
         pop=st.text(max_size=20),
         region=st.text(max_size=20),
         services=SERVICES.map(lambda one: {one.service: one}),
-        resources=st.dictionaries(
-            st.text(max_size=5),
-            st.builds(ResourceUse, load=st.none() | NUMBERS, capacity=st.none() | NUMBERS),
-            max_size=3,
-        ),
+        load=st.none() | LOADS,
         config_digest=st.text(max_size=20),
         incarnation=st.text(max_size=20),
     ),
     stances=st.sampled_from(Stance).map(lambda stance: {SERVICE: stance}),
     asking=st.sampled_from([frozenset(), frozenset((SERVICE,))]),
 )
+
+
+LOAD: dict[str, object] = {
+    "level": 0,
+    "announcing": True,
+    "used": {},
+    "peak": {},
+    "capacity": {},
+    "age_s": 1.0,
+    "settling": False,
+}
 
 
 @given(RECORDS)
@@ -72,8 +91,11 @@ def test_a_newer_version_may_say_more() -> None:
     document["colour"] = "blue"
     document["services"][SERVICE]["mood"] = "fine"
     document["services"][SERVICE]["reason"] = "a reason of the future"
+    document["load"] = LOAD | {"used": {"sessions": 3, "patience": 2}}
     there = decode_record(json.dumps(document).encode(), 0.0)
     assert there.report.services[SERVICE].reason == "a reason of the future"
+    assert there.report.load is not None
+    assert there.report.load.used == {Resource.SESSIONS: 3.0}
 
 
 @pytest.mark.parametrize(
@@ -87,9 +109,13 @@ def test_a_newer_version_may_say_more() -> None:
         (("services", SERVICE, "announced"), ["198.51.100.1/24"]),
         (("services", SERVICE, "bad_for_s"), -1),
         (("services", SERVICE, "bad_for_s"), "NaN"),
-        (("resources",), {"cpu": [1]}),
-        (("resources",), {"cpu": [-1, 1]}),
-        (("resources",), {"cpu": [True, 1]}),
+        (("services", SERVICE, "healthy"), -1),
+        (("services", SERVICE, "healthy"), True),
+        (("load",), {"level": 0}),
+        (("load",), LOAD | {"level": 0.5}),
+        (("load",), LOAD | {"used": {"sessions": -1}}),
+        (("load",), LOAD | {"used": {"sessions": True}}),
+        (("load",), LOAD | {"age_s": "long"}),
     ],
 )
 def test_a_strange_record_is_refused(path: tuple[str, ...], value: object) -> None:
