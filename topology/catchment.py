@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from topology.carry import carry
 from topology.demand import NOT_MEASURED
 from topology.flat import Longs, Shorts
 from topology.fleet import announced_pops
 from topology.keys import NONE, PEER_KEY, PROVIDER_KEY, TIE_BITS
-from topology.numpy_engine import carry
 
 if TYPE_CHECKING:
     from topology.demand import Demand, Profile

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from topology import kernels, update
+from topology import kernels, reroute, update
 from topology.keys import NONE
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class PlainLoops:
 
     def reroute(self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs) -> Longs:
         best = before.copy()
-        update.resettle(graph.links, graph.order, seeds.key, before, best, np.array(changed, dtype=np.int64))
+        reroute.resettle(graph.links, graph.order, seeds.key, before, best, np.array(changed, dtype=np.int64))
         return best
 
     def update(
