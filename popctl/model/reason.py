@@ -50,6 +50,8 @@ class Reason(StrEnum):
     """Too few backends are known to be healthy to announce; the rest may be."""
     OPERATOR_WITHDRAW = "operator-withdraw"
     OPERATOR_DRAIN = "operator-drain"
+    SESSIONS_LEAVING = "sessions-leaving"
+    """Drained by order: routers have turned away, and the sessions that are left are waited for."""
     STATE_FILE_CORRUPT = "state-file-corrupt"
     STOPPING = "stopping"
 
