@@ -71,10 +71,10 @@ class StoreFleet:
     def set(self, wish: FleetWish) -> None:
         """Make `wish` the wanted state; what it gives up is reported as given up before this returns."""
         now = self._clock()
-        before = self._ledger.view(now).permits
+        before = self._ledger.permits()
         self._ledger.wish(wish, now)
         self._wake.set()
-        if self._ledger.view(now).permits != before:
+        if self._ledger.permits() != before:
             self._report()
 
     async def run(self, on_view: OnView) -> None:

@@ -15,7 +15,7 @@ What keeps the permits sound, however late messages arrive:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -197,11 +197,15 @@ class Ledger:
         """See `FleetView.current_at`."""
         return self._current_at
 
+    def permits(self) -> Mapping[str, Permit]:
+        """Return where each permit of the newest wish stands."""
+        return {service: self._permit(service) for service in self._wanted_since}
+
     def view(self, now: Instant) -> FleetView:
         """Return all that is known."""
         return FleetView(
             members=MappingProxyType(dict(self._roster.members)),
-            permits={service: self._permit(service) for service in self._wanted_since},
+            permits=self.permits(),
             connected=self._connected and not self._fenced,
             current_at=self._current_at,
             settled_at=self._settled_at,
