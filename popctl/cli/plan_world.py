@@ -30,10 +30,6 @@ _DEFAULT_LOAD = 1.5
 """Without any figure for demand the fleet is taken to have half as much capacity again as it needs."""
 
 
-UNSAFE: Final = 3
-"""Exit code of a question whose answer is dangerous."""
-
-
 Cache = Annotated[Path | None, Parameter(name="--cache")]
 
 
