@@ -32,7 +32,7 @@ bench: setup ## one line per figure, and bench.json
 	@$(BIN)/python -m tests.bench
 
 lock: setup ## resolve the dependencies anew into requirements.lock
-	@$(BIN)/uv pip compile --quiet --no-header --generate-hashes --all-extras --group dev --python-version 3.11 pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --no-header --generate-hashes --all-extras --group dev --group rivals --python-version 3.11 pyproject.toml -o requirements.lock
 
 clean: ## remove what setup and the tests left in the checkout
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench.json build *.egg-info

@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from popctl.lb.counters import read_counters
 from popctl.lb.nft import NftBalancer
 from popctl.model.balancer import BalancerActual, Tables
+from popctl.model.reason import Reason
 from popctl.wire import packet
 from popctl.wire.packet import UDP
 from tests.balancers import CLIENT4, VIP4, esp_spi, rows, tables, without
@@ -109,7 +111,8 @@ async def test_what_was_learnt_and_counted_survives_a_restart_and_new_rows(host:
     async with running(host, tables(5, rows=rows(5, size=512))) as (_, log):
         assert log[-1].in_force
         assert learnt()
-        assert "packets 1" in host.inside("lb", "nft", "list", "counter", "inet", "popctl", "to.3.esp-slice")
+        counters = await read_counters(netns=host.name("lb"))
+        assert counters.forwarded[3, Reason.ESP_SLICE].packets == 1
 
 
 async def test_a_flap_of_one_of_64_backends_is_in_the_kernel_within_ten_milliseconds(host: Net) -> None:
