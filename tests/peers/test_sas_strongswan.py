@@ -21,6 +21,7 @@ _CLIENT = {
         "remote_addrs": [SERVER_ADDRESS],
         "proposals": ["aes256-sha256-modp2048"],
         "unique": "never",
+        "childless": "force",
         "local-1": {"auth": "psk", "id": "client@example.net"},
         "remote-1": {"auth": "psk", "id": GATEWAY_ID},
     }
