@@ -15,16 +15,18 @@ from tests.peers.strongswan import GATEWAY_ID, StrongSwan
 
 pytestmark = pytest.mark.peer
 
+_CLIENTS = 3
 _CLIENT = {
-    "gateway": {
+    f"c{number}": {
         "version": "2",
         "remote_addrs": [SERVER_ADDRESS],
         "proposals": ["aes256-sha256-modp2048"],
         "unique": "never",
         "childless": "force",
-        "local-1": {"auth": "psk", "id": "client@example.net"},
+        "local-1": {"auth": "psk", "id": f"client{number}@example.net"},
         "remote-1": {"auth": "psk", "id": GATEWAY_ID},
     }
+    for number in range(_CLIENTS)
 }
 
 
@@ -41,19 +43,19 @@ def pair() -> Iterator[tuple[StrongSwan, StrongSwan]]:
 
 def connect(client: StrongSwan) -> None:
     with client.vici() as session:
-        list(session.initiate({"ike": "gateway", "timeout": "5000"}))
+        for name in _CLIENT:
+            list(session.initiate({"ike": name, "timeout": "5000"}))
 
 
 def test_established_sas_are_counted_and_every_client_hears_of_the_end(pair: tuple[StrongSwan, StrongSwan]) -> None:
     client, gateway = pair
     endpoint = ViciEndpoint(path=gateway.vici_path)
     assert count(endpoint) == SaCount(left=0, oldest_s=None)
-    for _ in range(3):
-        connect(client)
+    connect(client)
     found = count(endpoint)
-    assert found.left == 3
+    assert found.left == _CLIENTS
     assert found.oldest_s is not None
-    assert end(endpoint) == 3
+    assert end(endpoint) == _CLIENTS
     eventually(lambda: client.sas() == [] and count(endpoint).left == 0)
     assert end(endpoint) == 0
 
