@@ -50,7 +50,11 @@ class Story:
             f"charon on {victim} is killed",
             lambda: self._kill(victim, "charon"),
             Expectation(f"{self.home} sees {victim} down", self._verdict(self.home, victim, "down"), 3.0),
-            Expectation(f"{self.home} stays announced: one backend is enough", self._announced(self.home), 3.0),
+            Expectation(
+                "and stays announced: one backend is enough",
+                lambda: self._verdict(self.home, victim, "down")() and self._scene.announced(self.home),
+                3.0,
+            ),
         )
         yield self._step(
             f"xl2tpd on {spared} is killed; its IKE still answers",
@@ -137,6 +141,7 @@ class Story:
         daemons.send(self._driver, pop, edge.AGENT, signum)
         while daemons.runs(self._driver, pop, edge.AGENT):
             time.sleep(0.01)
+        self._scene.look_again()
         edge.start_agent(self._driver, pop)
 
     def _agent_pid(self, pop: str) -> str:
