@@ -84,7 +84,11 @@ class Story:
             f"charon on {victim} is killed",
             lambda: self._kill(victim, "charon"),
             Expectation(f"{self.home} sees {victim} down", self._verdict(self.home, victim, "down"), 3.0),
-            Expectation(f"{self.home} stays announced: one backend is enough", self._announced(self.home), 3.0),
+            Expectation(
+                "and stays announced: one backend is enough",
+                lambda: self._verdict(self.home, victim, "down")() and self._scene.announced(self.home),
+                3.0,
+            ),
             Expectation(f"its clients are given to {spared}", self._crowd_avoids(victim), 5.0),
             Expectation(f"the tunnel of {spared} has lost no packet", self._tunnel_held, 5.0),
         )
@@ -175,6 +179,7 @@ class Story:
         daemons.send(self._driver, pop, edge.AGENT, signum)
         while daemons.runs(self._driver, pop, edge.AGENT):
             time.sleep(0.01)
+        self._scene.look_again()
         edge.start_agent(self._driver, pop)
 
     def _agent_pid(self, pop: str) -> str:

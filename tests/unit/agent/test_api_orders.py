@@ -296,6 +296,13 @@ async def test_one_user_cannot_ask_without_end(tmp_path: Path) -> None:
         await eventually_async(served_again)
 
 
+async def test_one_user_who_asks_without_end_can_still_order(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        statuses = [(await client.get("/v1/intents")).status for _ in range(400)]
+        assert statuses[-1] == 429
+        await reply_of(await client.post("/v1/intents", json=api_rig.withdraw()))
+
+
 async def test_connections_that_say_nothing_are_bounded(tmp_path: Path) -> None:
     async with api_rig.running(api_rig.small_pop(tmp_path)) as agent:
         streams = [await asyncio.open_unix_connection(agent.socket) for _ in range(80)]
