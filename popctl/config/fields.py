@@ -223,6 +223,12 @@ def _url(value: object) -> str:
     return text
 
 
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise refuse("is not a share", "write a number of 0..1, such as 0.5")
+    return float(value)
+
+
 def _word(value: object) -> int:
     if isinstance(value, str) and _HEXADECIMAL.fullmatch(value):
         value = int(value, 16)
@@ -269,6 +275,7 @@ Label: TypeAlias = Annotated[str, PlainValidator(_label), Kind("text")]
 AbsolutePath: TypeAlias = Annotated[Path, PlainValidator(_absolute), Kind("absolute path")]
 SocketPath: TypeAlias = Annotated[Path, PlainValidator(_socket), Kind("absolute path, at most 107 bytes")]
 SecretFile: TypeAlias = Annotated[Path, PlainValidator(_secret_file), Kind("absolute path of a secret file")]
+Share: TypeAlias = Annotated[float, PlainValidator(_share), Kind("share, 0..1")]
 Word: TypeAlias = Annotated[int, PlainValidator(_word), Kind("number, 0..0xffffffff")]
 Vici: TypeAlias = Annotated[ViciEndpoint, PlainValidator(_vici), Kind("unix:///PATH or tcp://ADDRESS:PORT")]
 Argument: TypeAlias = Annotated[str, PlainValidator(_argument), Kind("text")]

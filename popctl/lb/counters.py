@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from popctl.lb.balancer import KernelError
+from popctl.lb.libnft import listing_of
 from popctl.wire.nft import TABLE
 from popctl.wire.nft_counters import Counters, parse_counters
 
@@ -21,6 +22,17 @@ async def read_counters(*, netns: str | None = None) -> Counters:
     """
     prefix = ("ip", "netns", "exec", netns) if netns else ()
     listings = [await _list(*prefix, "nft", "-j", "list", "counters", "table", f, TABLE) for f in ("inet", "ip", "ip6")]
+    return parse_counters(text for text in listings if text)
+
+
+def read_counters_here() -> Counters:
+    """Return all counters of this host; blocks for about 30 ms, for a caller with a thread of its own.
+
+    Raises:
+        KernelError: nft does not answer.
+        WireError: it answers something else.
+    """
+    listings = [listing_of(["list", "counters", "table", family, TABLE]) for family in ("inet", "ip", "ip6")]
     return parse_counters(text for text in listings if text)
 
 

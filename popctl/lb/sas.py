@@ -28,10 +28,8 @@ class ViciError(BalancerError):
 class SaCount:
     """What one look found."""
 
-    left: int
-    """Established IKE SAs."""
-    oldest_s: float | None
-    """Age of the oldest; None when there is none."""
+    ages_s: tuple[float, ...]
+    """Of the established IKE SAs."""
 
 
 def count(endpoint: ViciEndpoint) -> SaCount:
@@ -41,8 +39,7 @@ def count(endpoint: ViciEndpoint) -> SaCount:
         ViciError: no answer.
     """
     with _session(endpoint) as session:
-        ages = [float(sa.get("established", 0)) for sa in _established(session)]
-    return SaCount(left=len(ages), oldest_s=max(ages, default=None))
+        return SaCount(ages_s=tuple(float(sa.get("established", 0)) for sa in _established(session)))
 
 
 def end(endpoint: ViciEndpoint) -> int:

@@ -439,11 +439,11 @@ async def test_drain_that_leaves_too_little_weight_is_refused_with_both_figures_
     tmp_path: Path,
 ) -> None:
     pop = api_rig.small_pop(tmp_path)
-    pop = replace(pop, services=(replace(pop.services[0], minimum_weight=150),))
+    pop = replace(pop, services=(replace(pop.services[0], drain_keeps=0.75),))
     async with api_rig.healthy(pop) as agent, api_rig.client_of(agent) as client:
         problem = await problem_of(await client.post("/v1/intents", json=api_rig.drain()))
         assert problem.code == "interlock"
-        assert "with a weight of 100 of 200, it needs 150 (minimum_weight)" in problem.detail
+        assert "with a weight of 100 of 200, it needs 150 (drain_keeps)" in problem.detail
         await reply_of(await client.post("/v1/intents", json=api_rig.drain(force=True)))
         assert agent.announced() == {"vpn": Announce.NORMAL}, "only health keeps a service in"
 

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import pytest
-
 from popctl.agent.events import IntentsChanged
-from popctl.agent.sa_watch import EVERY_S, Progress, SaWatch
+from popctl.agent.sa_watch import EVERY_S, SaWatch
 from popctl.lb.sas import SaCount, ViciError
+from popctl.model.instant import NEVER
 from popctl.model.observation import Intent, IntentKind
 from popctl.model.pop import Pop, ViciEndpoint
 from tests import pops
@@ -30,7 +29,7 @@ class Charon:
         if self.refuses:
             raise ViciError("tcp://127.0.1.1:4502: Connection refused")
         left = self.counts.pop(0) if len(self.counts) > 1 else self.counts[0]
-        return SaCount(left=left, oldest_s=60.0 if left else None)
+        return SaCount(ages_s=(60.0,) * left)
 
     def end(self, _: ViciEndpoint) -> int:
         ended, self.counts = self.counts[0], [0]
@@ -68,7 +67,7 @@ async def test_a_draining_backend_is_asked_and_nobody_else() -> None:
         await eventually_async(lambda: watch.progress("b1") is not None)
         found = watch.progress("b1")
         assert found is not None
-        assert (found.left, found.oldest_s, found.empty_in_s) == (7, 60.0, None)
+        assert (found.sas, found.oldest_s, found.empty_at) == (7, 60.0, NEVER)
         assert watch.progress("b2") is None, "it has no VICI"
 
 
@@ -82,7 +81,15 @@ async def test_an_undrained_backend_is_forgotten_and_the_next_drain_begins_anew(
         await eventually_async(lambda: watch.progress("b1") is not None)
         found = watch.progress("b1")
         assert found is not None
-        assert found.at_first == 5
+        assert (found.sas, found.empty_at) == (5, NEVER)
+
+
+async def test_once_somebody_has_left_there_is_an_estimate_of_the_end() -> None:
+    async with watching(Charon([8, 4])) as watch:
+        watch.turn(0.0, (drains("b1"),), None)
+        await eventually_async(
+            lambda: (found := watch.progress("b1")) is not None and found.empty_at < NEVER, within_s=EVERY_S + 3
+        )
 
 
 async def test_a_charon_that_does_not_answer_is_a_problem_to_tell_and_nothing_else() -> None:
@@ -102,15 +109,4 @@ async def test_sas_are_ended_when_ordered_and_counted_afterwards() -> None:
         watch.turn(0.0, (drains("b1"),), None)
         watch.end(frozenset({1, 2}))
         await eventually_async(lambda: charon.ended == 7)
-        await eventually_async(lambda: (found := watch.progress("b1")) is not None and found.left == 0)
-
-
-@pytest.mark.parametrize(
-    ("at_first", "left", "after_s", "empty_in_s"),
-    [(100, 100, 60.0, None), (100, 120, 60.0, None), (100, 50, 60.0, 60.0), (100, 25, 60.0, 20.0), (100, 0, 60.0, 0.0)],
-)
-def test_the_estimate_goes_by_how_fast_it_went_so_far(
-    at_first: int, left: int, after_s: float, empty_in_s: float | None
-) -> None:
-    seen = Progress(begun=1000.0, at_first=at_first, at=1000.0 + after_s, left=left, oldest_s=None)
-    assert seen.empty_in_s == empty_in_s
+        await eventually_async(lambda: (found := watch.progress("b1")) is not None and found.sas == 0)
