@@ -55,6 +55,8 @@ class Tunnel:
         self._ping.terminate()
         self._ping.wait(5.0)
         self._reader.join(5.0)
+        if self._ping.stdout is not None:
+            self._ping.stdout.close()
         self._ping = None
         self._driver.exec("client", ["swanctl", "--terminate", "--ike", "vpn", "--timeout", "2"])
 
