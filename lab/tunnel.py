@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import threading
 from types import TracebackType
 from typing import Self
 
+from lab import daemons
 from lab.driver import Driver
 from lab.errors import NodeError
 
 _BEHIND = "10.99.0.1"
+_PING = "tunnel-ping"
+_PID_FILE = f"/run/lab/{_PING}.pid"
 _SEQUENCE = re.compile(r"icmp_seq=(\d+) ")
 _RESPONDER = re.compile(r"ESTABLISHED, IKEv2, [0-9a-f]{16}_i\* ([0-9a-f]{8})[0-9a-f]{8}_r")
 
@@ -44,7 +48,8 @@ class Tunnel:
         if done.returncode != 0:
             raise NodeError(self._driver.plan.name, "client", (done.stdout + done.stderr).strip()[-500:])
         # Line by line, also into a pipe.
-        argv = self._driver.exec_argv("client", ["stdbuf", "-oL", "ping", "-n", "-i", "0.1", _BEHIND])
+        ping = ["stdbuf", "-oL", "ping", "-n", "-i", "0.1", _BEHIND]
+        argv = self._driver.exec_argv("client", ["sh", "-c", f'echo $$ >{_PID_FILE}; exec "$@"', "sh", *ping])
         self._ping = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self._reader.start()
 
@@ -52,7 +57,8 @@ class Tunnel:
         """End ping and tunnel; more than once is fine."""
         if self._ping is None:
             return
-        self._ping.terminate()
+        # What runs in the node does not end with the command that started it.
+        daemons.send(self._driver, "client", _PING, signal.SIGTERM)
         self._ping.wait(5.0)
         self._reader.join(5.0)
         if self._ping.stdout is not None:
