@@ -16,7 +16,7 @@ demo: setup ## two PoPs, real daemons, a client: break them and watch
 	@$(BIN)/python -m lab demo
 
 test: setup ## everything: unit, property, timeline, contract, real peers, lab
-	@$(PYTEST)
+	@$(PYTEST) -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff format --check .
