@@ -102,8 +102,8 @@ class Popctl:
         self._offsets = Streams(scenario.seed, "offset", self._names).uniform(0) * min(5.0, 0.5 * self._tick_s)
         self._order: list[int] = sorted(range(count), key=lambda pop: (float(self._offsets[pop]), pop))
         self.rows: Rows | None = None
-        self._book: Playbook | None = None
-        self._book_at = 0.0
+        self.playbook: Playbook | None = None
+        self._made_at = 0.0
         self._tokens = 0.0
         self.highest_penalty = 0.0
         self.blocked: dict[str, int] = {}
@@ -134,7 +134,7 @@ class Popctl:
 
     def _plan_anew(self, now_s: float) -> None:
         refresh_s = self._scenario.book.refresh_s
-        if self._book is not None and (not refresh_s or now_s < self._book_at + refresh_s):
+        if self.playbook is not None and (not refresh_s or now_s < self._made_at + refresh_s):
             return
         rows = Rows(
             routing=self._world.routing,
@@ -148,14 +148,14 @@ class Popctl:
             former=self.rows,
         )
         self.rows = rows
-        self._book = Playbook(
+        self.playbook = Playbook(
             fleet=_FLEET,
             created_unix_s=now_s,
             ladders=self._all_ladders,
             steps=rows,
             reconnect_window_s=float(self._world.profile.reconnect_window_s),
         )
-        self._book_at = now_s
+        self._made_at = now_s
 
     def _capacity(self, pop: int, alive: float) -> Amounts:
         if alive >= 1.0:
@@ -222,8 +222,8 @@ class Popctl:
         case = gate.Case(
             pop=self._names[pop],
             ladder=self._ladders[pop],
-            playbook=self._book,
-            playbook_age_s=moment - self._book_at,
+            playbook=self.playbook,
+            playbook_age_s=moment - self._made_at,
             fleet=self._view(pop, own, seen, moment),
         )
         inputs = capacity.Inputs(tightness=tight, case=case, penalties=self._ledgers[pop], permitted=False)

@@ -11,11 +11,13 @@ import pytest
 
 from popctl.cli.main import run as popctl
 from popctl.model.playbook import StepKey
+from popctl.wire import playbook as wire
 from topology import scenario_file
+from topology.controllers_popctl import Popctl
 from topology.demand import Profile
 from topology.errors import TopologyError
 from topology.scenario import Crowd, Event, EventKind, Internet, Network, Scenario, Sites, Telemetry
-from topology.simulation.build import CONTROLLERS, controller_named, play, stage_of
+from topology.simulation.build import CONTROLLERS, play, stage_of
 from topology.simulation.record import Run
 from topology.simulation.run import Simulation
 from topology.simulation.streams import Streams
@@ -151,11 +153,12 @@ def test_three_strikes_does_more_harm_than_doing_nothing_and_its_verdict_says_so
 def test_a_row_of_the_simulated_playbook_says_what_the_step_then_does() -> None:
     stage = stage_of(replace(QUIET, crowds=(crowd(1.5),)), engine="numpy")
     world = World(stage.scenario, stage.model, stage.demand, Profile())
-    controller = controller_named("popctl", world)
+    controller = Popctl(world.fleet, world)
     simulation = Simulation(world, controller)
     simulation.run()
     key = StepKey("pop001", 0, 1)
-    (row,) = controller.rows[key]  # type: ignore[attr-defined]
+    assert controller.rows is not None
+    (row,) = controller.rows[key]
     names = [pop.name for pop in world.fleet.pops]
     before = world.routing.matrix.copy()
     sessions = [index for index, one in enumerate(world.fleet.sessions) if one.pop == 0]
@@ -171,6 +174,17 @@ def test_a_row_of_the_simulated_playbook_says_what_the_step_then_does() -> None:
         expected[names.index(flow.source)] -= amount
         expected[-1 if flow.target is None else names.index(flow.target)] += amount
     assert np.allclose(change, expected, atol=1.0)
+
+
+def test_the_playbook_and_ladders_of_the_simulation_are_what_an_agent_can_read() -> None:
+    stage = stage_of(scenario_file.load(SHIPPED / "small-crowd.toml"), engine="numpy")
+    world = World(stage.scenario, stage.model, stage.demand, Profile())
+    controller = Popctl(world.fleet, world)
+    Simulation(world, controller).run()
+    book = controller.playbook
+    assert book is not None
+    read = wire.decode(wire.encode(book))
+    assert (read.ladders, dict(read.steps)) == (book.ladders, dict(book.steps))
 
 
 def test_streams_depend_on_seed_purpose_entity_and_turn_alone() -> None:
