@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lab import edge, state
+from lab import edge, state, wiring
 from lab.demo_steps import Story
 from lab.drill import Drill, Finding
 from lab.driver import Driver
+from lab.plan import Plan
 from lab.scene import POPS, Scene, Witness
 
 _REDRAW_S = 0.25
-_NETNS = Path("/run/netns")
 
 
 class Stage:
@@ -90,11 +89,16 @@ def run(driver: Driver) -> int:
             answers = witness.since(0.0)
     finally:
         driver.destroy()
-    left = leftovers(driver)
+    left = leftovers(driver.plan)
     report(console, drill)
     unanswered = sum(answer.label is None for answer in answers)
     console.print(f"the client asked {len(answers)} times; {unanswered} questions found nobody")
     console.print(f"left behind: {', '.join(left) or 'nothing'}; {time.monotonic() - begun:.0f} s in all")
+    return exit_code(drill, left)
+
+
+def exit_code(drill: Drill, left: Sequence[str]) -> int:
+    """0 only if every expectation held and nothing is left behind."""
     return 0 if drill.passed and not left else 1
 
 
@@ -128,8 +132,7 @@ def report(console: Console, drill: Drill) -> None:
     console.print(table)
 
 
-def leftovers(driver: Driver) -> list[str]:
-    """Name what the lab left on this host: namespaces and state, which it must not."""
-    name = driver.plan.name
-    namespaces = [entry.name for entry in _NETNS.glob(f"*{name}-*")] if _NETNS.is_dir() else []
-    return [*(f"namespace {one}" for one in namespaces), *(f"state of {one}" for one in state.names() if one == name)]
+def leftovers(plan: Plan) -> list[str]:
+    """Name what a lab left on this host: namespaces and state, which it must not."""
+    namespaces = [f"namespace {name}" for name in wiring.taken(wiring.namespaces(plan))]
+    return [*namespaces, *(f"state of {name}" for name in state.names() if name == plan.name)]

@@ -7,10 +7,12 @@ import json
 import socket
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +26,8 @@ POPS: Mapping[str, str] = {"pop1": "r1", "pop2": "r2"}
 """PoP -> its upstream router, which knows it as a session of the same name."""
 _LANDING = "/opt/popctl/lab/landing.py"
 _KEPT_ANSWERS = 4096
+_FRESH_S = 0.03
+"""The agent answers a user 50 times a second at most, and the CLI wants its share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class Scene:
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
+        self._pids: dict[str, int] = {}
+        self._heard: dict[str, tuple[float, Mapping[str, Any] | None]] = {}
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
@@ -93,8 +99,10 @@ class Scene:
 
     def root(self, node: str) -> Path:
         """Return the node's file system as this host sees it."""
-        pids = {status.node: status.pid for status in self.driver.inspect()}
-        return Path(f"/proc/{pids[node]}/root")
+        # Inspecting runs every health check, and that of a hung daemon waits: asked again only when the node is new.
+        if not Path(f"/proc/{self._pids.get(node, 0)}").exists():
+            self._pids = {status.node: status.pid for status in self.driver.inspect() if status.pid is not None}
+        return Path(f"/proc/{self._pids[node]}/root")
 
     def bird(self, router: str) -> BirdSocket:
         """Open the control socket of a router."""
@@ -117,15 +125,27 @@ class Scene:
             return bird.updates_received(pop)
 
     def status(self, pop: str) -> Mapping[str, Any] | None:
-        """Ask the agent of a PoP for its status; None when it does not answer."""
+        """Return what the agent of a PoP says, hundredths of a second old at most; None when it does not answer."""
+        heard_at, answer = self._heard.get(pop, (0.0, None))
+        if time.monotonic() - heard_at > _FRESH_S:
+            answer = self._ask_status(pop)
+            self._heard[pop] = (time.monotonic(), answer)
+        return answer
+
+    def look_again(self) -> None:
+        """Forget what agents have told, because something has been done to them."""
+        self._heard.clear()
+
+    def _ask_status(self, pop: str) -> Mapping[str, Any] | None:
         connection = _UnixConnection(self.root(pop) / "run/popctl/api.sock")
         try:
             connection.request("GET", "/v1/status")
-            answer: Mapping[str, Any] = json.loads(connection.getresponse().read())
+            response = connection.getresponse()
+            answer: Mapping[str, Any] = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError):
             return None
         else:
-            return answer
+            return answer if response.status == HTTPStatus.OK else None
         finally:
             connection.close()
 

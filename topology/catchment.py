@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from topology.carry import carry
 from topology.demand import NOT_MEASURED
 from topology.flat import Longs, Shorts
 from topology.fleet import announced_pops
 from topology.keys import NONE, PEER_KEY, PROVIDER_KEY, TIE_BITS
-from topology.numpy_engine import carry
 
 if TYPE_CHECKING:
     from topology.demand import Demand, Profile
@@ -47,24 +47,50 @@ class Catchment:
     measured: npt.NDArray[np.bool_]
 
 
-def catchment(model: Model, demand: Demand, solution: Solution, baseline: Solution | None = None) -> Catchment:
-    """Return where the demand goes under a solution. Measurements were made under the baseline's plan."""
+def catchment(model: Model, demand: Demand, solution: Solution) -> Catchment:
+    """Return where the demand goes under the plan that its measurements, if any, were made under."""
+    count = len(demand.node)
+    where = Catchment(
+        pop=np.full(count, UNREACHED, dtype=np.int16),
+        certain=np.zeros(count, dtype=bool),
+        measured=np.zeros(count, dtype=bool),
+    )
+    _choose(model, demand, solution, solution, np.arange(count), where)
+    return where
+
+
+def changed_catchment(
+    model: Model, demand: Demand, solution: Solution, baseline: Solution, where: Catchment
+) -> Catchment:
+    """Return where the demand goes under another plan than the baseline's, under which it goes `where`.
+
+    Only what can differ is looked at: ASes whose tied sets changed, and all that was measured.
+    """
+    differs = (solution.spread != baseline.spread).any(axis=1)
+    atoms = np.flatnonzero(differs[demand.node] | (demand.measured != NOT_MEASURED))
+    after = Catchment(pop=where.pop.copy(), certain=where.certain.copy(), measured=where.measured.copy())
+    _choose(model, demand, solution, baseline, atoms, after)
+    return after
+
+
+def _choose(
+    model: Model, demand: Demand, solution: Solution, baseline: Solution, atoms: Longs, where: Catchment
+) -> None:
+    """Fill in where some atoms go."""
     preference = model.attachment.preference
     last = len(model.attachment.fleet.pops) - 1
-    reached = solution.best[demand.node] != NONE
-    rank = np.where(reached, solution.spread[demand.node, demand.region], 0)
-    pop = np.where(reached, preference.pop_of_rank[demand.region, rank], UNREACHED).astype(np.int16)
-    lowest = solution.spread[demand.node, -2]
-    certain = reached & (lowest == last - solution.spread[demand.node, -1])
-    seen = np.flatnonzero(demand.measured != NOT_MEASURED)
-    if not len(seen):
-        return Catchment(pop=pop, certain=certain, measured=np.zeros(len(pop), dtype=bool))
-    held = seen[_still_holds(model, demand, seen, solution, baseline or solution)]
-    pop[held] = demand.measured[held]
-    certain[held] = True
-    measured = np.zeros(len(pop), dtype=bool)
-    measured[held] = True
-    return Catchment(pop=pop, certain=certain, measured=measured)
+    nodes, regions = demand.node[atoms], demand.region[atoms]
+    reached = solution.best[nodes] != NONE
+    rank = np.where(reached, solution.spread[nodes, regions], 0)
+    where.pop[atoms] = np.where(reached, preference.pop_of_rank[regions, rank], UNREACHED)
+    where.certain[atoms] = reached & (solution.spread[nodes, -2] == last - solution.spread[nodes, -1])
+    where.measured[atoms] = False
+    seen = atoms[demand.measured[atoms] != NOT_MEASURED]
+    if len(seen):
+        held = seen[_still_holds(model, demand, seen, solution, baseline)]
+        where.pop[held] = demand.measured[held]
+        where.certain[held] = True
+        where.measured[held] = True
 
 
 def _still_holds(

@@ -35,15 +35,16 @@ def told(key: int, route_class: int, place: int) -> int:
 
 def offer(rows: Adjacency, node: int, key: int, acts: Acts, block: int, best: Longs) -> None:
     """Tell the neighbours of one row; each keeps the better of what it has and hears."""
-    start = rows.ptr[node]
-    for edge in range(start, rows.ptr[node + 1]):
-        heard = key
-        if block >= 0:
-            extra = int(acts.extra[acts.ptr[block] + edge - start])
-            if extra < 0:
-                continue
-            heard += extra << TIE_BITS
-        best[rows.to[edge]] = min(best[rows.to[edge]], heard)
+    start, end = rows.ptr[node], rows.ptr[node + 1]
+    if block < 0:
+        # Stored whether it changes or not: a branch here would often be mispredicted.
+        for other in rows.to[start:end]:
+            best[other] = min(best[other], key)
+        return
+    for edge in range(start, end):
+        extra = int(acts.extra[acts.ptr[block] + edge - start])
+        if extra >= 0:
+            best[rows.to[edge]] = min(best[rows.to[edge]], key + (extra << TIE_BITS))
 
 
 def climb(providers: Adjacency, order: Ints, seed: Longs, acts: Acts, best: Longs, bound: Flags) -> None:
@@ -80,12 +81,15 @@ def descend(links: Links, order: Ints, acts: Acts, best: Longs, bound: Flags, he
     must tell, because it tells each customer another thing. `heard_below` is scratch: what a node's customers hear.
     """
     ptr, to = links.providers
+    below = links.customers.ptr
     for node in range(len(order)):
         key = best[node]
         if key >= PROVIDER_KEY:
-            for edge in range(ptr[node], ptr[node + 1]):
-                key = min(key, heard_below[to[edge]])
+            for above in to[ptr[node] : ptr[node + 1]]:
+                key = min(key, heard_below[above])
             best[node] = key
+        if below[node] == below[node + 1]:
+            continue
         heard_below[node] = NONE
         if key != NONE:
             heard = told(key, 2, order[node])

@@ -18,7 +18,7 @@ from topology.keys import LENGTH_BITS, LENGTH_MASK, NONE, TIE_BITS, TIE_MASK
 from topology.seeds import Seeds, is_lowered, reseed, seeds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from topology.announce import Plan
     from topology.attach import Attachment
@@ -78,10 +78,10 @@ class Model:
 
     def update(self, solution: Solution, plan: Plan) -> Solution:
         """Return what `solve(plan)` returns, the faster the less the plan differs from that of `solution`."""
-        if not solution.simple or self._lowers(plan):
-            return self.solve(plan)
         pairs = enumerate(zip(solution.plan, plan, strict=True))
         differing = [index for index, (one, other) in pairs if one is not other and one != other]
+        if not solution.simple or self._lowers(plan, differing):
+            return self.solve(plan)
         seeds, changed = reseed(self.attachment, solution.seeds, plan, differing)
         if seeds.has_actions:
             return self.solve(plan)
@@ -94,14 +94,14 @@ class Model:
         spread = self.engine.spread(self.attachment.graph, seeds, best, bound)
         return Solution(plan=plan, seeds=seeds, best=best, bound=bound, spread=spread, lowered=lowered)
 
-    def _lowers(self, plan: Plan) -> list[int]:
-        """Return the indices of the sessions that ask for a lower local preference."""
-        pairs = enumerate(zip(self.attachment.fleet.sessions, plan, strict=True))
-        return [index for index, (session, one) in pairs if one is not None and is_lowered(session.relation, one)]
+    def _lowers(self, plan: Plan, sessions: Iterable[int]) -> list[int]:
+        """Return the indices of those of some sessions that ask for a lower local preference."""
+        triples = ((index, self.attachment.fleet.sessions[index], plan[index]) for index in sessions)
+        return [index for index, session, one in triples if one is not None and is_lowered(session.relation, one)]
 
     def _seeds(self, plan: Plan) -> tuple[Seeds, bool]:
         """Return the seeds of a plan, and whether it lowers any local preference."""
-        lowered = self._lowers(plan)
+        lowered = self._lowers(plan, range(len(plan)))
         seeds = seeds_of(self.attachment, plan)
         if not lowered:
             return seeds, False

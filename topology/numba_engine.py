@@ -1,18 +1,22 @@
-"""The loops of `topology.kernels` and `topology.update`, compiled. Importing this needs numba (`popctl[fast]`)."""
+"""The loops of `topology.kernels`, `reroute` and `update`, compiled. Importing this needs numba (`popctl[fast]`)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+import inspect
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
 from numba.extending import register_jitable
 
-from topology import kernels, update
+from topology import kernels, keys, reroute, update
 from topology.keys import NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -21,15 +25,36 @@ if TYPE_CHECKING:
 
     Flags = npt.NDArray[np.bool_]
 
-for _helper in (kernels.told, kernels.offer, kernels.merge, kernels.share, *update.HELPERS):
-    register_jitable(_helper)
 
-_climb = numba.njit(cache=True)(kernels.climb)
-_cross = numba.njit(cache=True)(kernels.cross)
-_descend = numba.njit(cache=True)(kernels.descend)
-_take_own = numba.njit(cache=True)(kernels.take_own)
-_spread_along = numba.njit(cache=True)(kernels.spread_along)
-_update = numba.njit(cache=True)(update.update)
+def _cache_folder() -> Path:
+    """Return where compiled code is kept: under the digest of all its sources, because numba looks at one file only."""
+    sources = "".join(inspect.getsource(module) for module in (kernels, keys, reroute, update))
+    digest = hashlib.blake2b(sources.encode(), digest_size=8).hexdigest()
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "popctl"
+    return Path(os.environ.get("NUMBA_CACHE_DIR") or home) / f"numba-{digest}"
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile at the first call; code that cannot be stored is compiled again in every process."""
+    try:
+        compiled: Callable[..., Any] = numba.njit(cache=True)(function)
+    except RuntimeError:
+        compiled = numba.njit(function)
+    return compiled
+
+
+for _helper in (kernels.told, kernels.offer, kernels.merge, kernels.share, *reroute.HELPERS, *update.HELPERS):
+    register_jitable(_helper)
+register_jitable(reroute.resettle)
+vars(numba.config)["CACHE_DIR"] = str(_cache_folder())
+
+_climb = _compiled(kernels.climb)
+_cross = _compiled(kernels.cross)
+_descend = _compiled(kernels.descend)
+_take_own = _compiled(kernels.take_own)
+_spread_along = _compiled(kernels.spread_along)
+_resettle = _compiled(reroute.resettle)
+_update = _compiled(update.update)
 
 
 class NumbaEngine:
@@ -58,12 +83,19 @@ class NumbaEngine:
             _spread_along(rows, route_class, seeds.acts, seeds.sets, best, bound, spread)
         return spread
 
+    def reroute(self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs) -> Longs:
+        """Return the keys alone for seeds that differ at `changed` from those of `before`."""
+        best = before.copy()
+        _resettle(graph.links, graph.order, seeds.key, before, best, np.array(changed, dtype=np.int64))
+        return best
+
     def update(
         self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs, spread: Shorts
     ) -> tuple[Longs, Shorts]:
         """Return the keys and spread rows for seeds that differ at `changed` from those of `before` and `spread`."""
         best, rows = before.copy(), spread.copy()
         own = update.Own(seeds.key, seeds.own_set, seeds.sets)
-        states = update.States(before, best, spread, rows, np.zeros(len(graph), dtype=np.bool_))
+        flags = np.zeros((2, len(graph)), dtype=np.bool_)
+        states = update.States(before, best, spread, rows, flags[0], flags[1])
         _update(graph.links, graph.order, own, states, np.array(changed, dtype=np.int64))
         return best, rows

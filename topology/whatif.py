@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from topology.catchment import UNREACHED, Catchment, Load, catchment, loads
+from topology.catchment import (
+    UNREACHED,
+    Catchment,
+    Load,
+    catchment,
+    changed_catchment,
+    load_of,
+    loads,
+    sessions_per_pop,
+)
 from topology.fleet import announced_pops, prepend, withdraw
 
 if TYPE_CHECKING:
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
 
     from topology.announce import Plan
     from topology.demand import Demand, Profile
+    from topology.flat import Longs, Shorts
     from topology.fleet import Capacity
     from topology.model import Model, Solution
 
@@ -114,11 +124,15 @@ class Study:
         self.baseline: Solution = model.solve(self.plan)
         self.where: Catchment = catchment(model, demand, self.baseline)
         self.load, self.unreached = loads(demand, self.where, len(self.fleet.pops), profile)
+        self._announced = announced_pops(self.fleet, self.plan)
+        self._same = tuple(
+            self._change(pop, load, 0, 0, announced=pop in self._announced) for pop, load in enumerate(self.load)
+        )
 
     def ask(self, question: str, plan: Plan) -> Answer:
         """Return what happens when `plan` takes the place of the baseline."""
         solution = self.model.update(self.baseline, plan)
-        after = catchment(self.model, self.demand, solution, self.baseline)
+        after = changed_catchment(self.model, self.demand, solution, self.baseline, self.where)
         return self._answer(question, plan, after)
 
     def withdraw(self, pops: Iterable[int]) -> Answer:
@@ -146,20 +160,16 @@ class Study:
             yield self.withdraw(pair)
 
     def _answer(self, question: str, plan: Plan, after: Catchment) -> Answer:
-        count = len(self.fleet.pops)
-        load, unreached = loads(self.demand, after, count, self.profile)
         moved = np.flatnonzero(self.where.pop != after.pop)
-        sessions = self.demand.sessions[moved]
-        came = self._sums(after.pop[moved], sessions, self.where.pop[moved] != UNREACHED)
-        left = self._sums(self.where.pop[moved], sessions, self.where.pop[moved] != UNREACHED)
+        was, now, sessions = self.where.pop[moved], after.pop[moved], self.demand.sessions[moved]
+        settled = was != UNREACHED
+        unreached = self.unreached + int(sessions[now == UNREACHED].sum()) - int(sessions[~settled].sum())
         announced = announced_pops(self.fleet, plan)
-        changes = tuple(
-            self._change(pop, load[pop], came[pop], left[pop], announced=pop in announced) for pop in range(count)
-        )
+        changes = self._changes(after, moved, announced)
         return Answer(
             question=question,
             pops=changes,
-            moved=int(sessions[self.where.pop[moved] != UNREACHED].sum()),
+            moved=int(sessions[settled].sum()),
             unreached_before=self.unreached,
             unreached_after=unreached,
             measured=int(self.demand.sessions[after.measured].sum()),
@@ -168,10 +178,28 @@ class Study:
             findings=self._findings(changes, unreached, announced),
         )
 
-    def _sums(self, pops: np.ndarray, sessions: np.ndarray, counted: np.ndarray) -> list[int]:
-        known = counted & (pops != UNREACHED)
-        sums = np.bincount(pops[known], weights=sessions[known], minlength=len(self.fleet.pops))
-        return [int(one) for one in sums]
+    def _sums(self, pops: Shorts, atoms: Longs) -> Longs:
+        """Add up the sessions of some atoms by the PoPs they are given."""
+        return sessions_per_pop(len(self.fleet.pops), pops, self.demand.sessions[atoms])[:-1]
+
+    def _changes(self, after: Catchment, moved: Longs, announced: frozenset[int]) -> tuple[PopChange, ...]:
+        """Return what happens to every PoP; most of a large fleet do not change, and share one value per PoP."""
+        was, now = self.where.pop[moved], after.pop[moved]
+        came, left = self._sums(np.where(was == UNREACHED, was, now), moved), self._sums(was, moved)
+        new = self._sums(now, moved) - came
+        # Sessions that stay where they are can become certain or uncertain.
+        surer = np.flatnonzero(self.where.certain != after.certain)
+        surer = np.union1d(surer, moved)
+        sure_now, sure_was = surer[after.certain[surer]], surer[self.where.certain[surer]]
+        certain = self._sums(after.pop[sure_now], sure_now) - self._sums(self.where.pop[sure_was], sure_was)
+        touched = np.flatnonzero((came != 0) | (left != 0) | (new != 0) | (certain != 0)).tolist()
+        changes = list(self._same)
+        for pop in {*touched, *(announced ^ self._announced)}:
+            before = self.load[pop]
+            sessions = before.sessions + int(came[pop] + new[pop] - left[pop])
+            load = load_of(sessions, before.certain + int(certain[pop]), self.profile)
+            changes[pop] = self._change(pop, load, int(came[pop]), int(left[pop]), announced=pop in announced)
+        return tuple(changes)
 
     def _change(self, pop: int, after: Load, came: int, left: int, *, announced: bool) -> PopChange:
         return PopChange(
@@ -185,7 +213,7 @@ class Study:
             announced=announced,
         )
 
-    def _detour(self, moved: np.ndarray, after: Catchment) -> int:
+    def _detour(self, moved: Longs, after: Catchment) -> int:
         """Return the largest growth of the distance between a moved user's region and its PoP."""
         both = moved[(self.where.pop[moved] != UNREACHED) & (after.pop[moved] != UNREACHED)]
         if not len(both):
@@ -198,7 +226,9 @@ class Study:
         found = [Finding(danger=Danger.NOTHING_ANNOUNCED)] if not announced else []
         if unreached > self.unreached:
             found.append(Finding(danger=Danger.UNREACHED))
-        for change in changes:
+        for change, same in zip(changes, self._same, strict=True):
+            if change is same:
+                continue
             if change.utilisation_after > self.limit and change.after.sessions > change.before.sessions:
                 was_over = change.utilisation_before > self.limit
                 danger = Danger.MORE_OVERLOADED if was_over else Danger.NEWLY_OVERLOADED

@@ -53,6 +53,9 @@ EXIT_UNPROVEN = 75
 """EX_TEMPFAIL: the agent ended, but the last withdraw was not proven."""
 EXIT_CONFIG = 78
 """EX_CONFIG."""
+OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Held back (`__main__`) until the agent can obey them, and again while it replaces itself, so that none ends it."""
+_LAST_LOOK_S = 0.01
 
 
 class Ending(Enum):
@@ -154,8 +157,9 @@ class Agent:
         self._restore_orders()
         self._journal.open(time.monotonic())
         running = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in OBEYED:
             running.add_signal_handler(number, self._signals.put_nowait, number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, OBEYED)
         async with asyncio.TaskGroup() as group:
             parts = [
                 group.create_task(part)
@@ -174,7 +178,16 @@ class Agent:
             for part in parts:
                 part.cancel()
         self._journal.close()
+        if ending is Ending.REPLACE:
+            signal.pthread_sigmask(signal.SIG_BLOCK, OBEYED)
+            # What arrived before that is on its way through the event loop.
+            await asyncio.sleep(_LAST_LOOK_S)
         return ending
+
+    def leave_signals(self) -> None:
+        """Leave what was not obeyed yet to the next process image. The event loop must be closed."""
+        while not self._signals.empty():
+            os.kill(os.getpid(), self._signals.get_nowait())
 
     def _restore_orders(self) -> None:
         try:
@@ -277,8 +290,10 @@ def run(source: Path) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
-    ending = asyncio.run(Agent(configured).run())
+    agent = Agent(configured)
+    ending = asyncio.run(agent.run())
     if ending is Ending.REPLACE:
+        agent.leave_signals()
         with suppress(OSError):
             sys.stderr.flush()
         # The same pid goes on as a new process image: new code, new configuration, the same routes.

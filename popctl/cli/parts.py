@@ -31,6 +31,7 @@ PARTS = (
     Part("topology", "popctl.cli.plan", "topology_app", "Build and inspect the Internet model behind `plan`."),
     Part("lb", "popctl.cli.lb", "lb_app", "Look at the PoP's balancer."),
     Part("backend-config", "popctl.cli.backend_config", "backend_config_app", "Write the configuration of a backend."),
+    Part("fleet", "popctl.cli.fleet", "fleet_app", "Look at the fleet: every PoP's state, load, reason and age."),
     Part("doctor", "popctl.cli.doctor", "doctor_app", "Look for what is wrong with this host."),
 )
 

@@ -29,7 +29,7 @@ from topology.whatif import Answer, Study
 
 _Item = TypeVar("_Item")
 
-plan_app = App(name="plan", help="Predict where clients go when a PoP changes its announcement.")
+plan_app = App(name="popctl plan", help="Predict where clients go when a PoP changes its announcement.")
 __all__ = ["plan_app", "topology_app"]
 
 

@@ -21,7 +21,7 @@ from topology.flat import compile_links
 from topology.generate import FEWEST_ASES, generate
 from topology.keys import MOST_ASES
 
-topology_app = App(name="topology", help="Build and inspect the Internet model behind `plan`.")
+topology_app = App(name="popctl topology", help="Build and inspect the Internet model behind `plan`.")
 
 MOST_POPS: Final = 5000
 """Of an example fleet."""

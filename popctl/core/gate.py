@@ -80,7 +80,8 @@ def blind(case: Case, policy: GatePolicy, now: Instant) -> Reason | None:
     oldest = now - policy.view_stale_after_s
     heard = [pop.at for pop in fleet.pops.values() if pop.announcing]
     fresh = [at for at in heard if at >= oldest]
-    return Reason.FLEET_VIEW_STALE if len(fresh) < policy.fresh_share * len(heard) else None
+    members = len(heard) + len(fleet.silent)
+    return Reason.FLEET_VIEW_STALE if len(fresh) < policy.fresh_share * members else None
 
 
 def judge(case: Case, before: int, after: int, policy: GatePolicy, now: Instant) -> Verdict:

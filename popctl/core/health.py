@@ -18,10 +18,14 @@ UNHEARD = Health()
 def step(health: Health, observation: Observation, need: Thresholds) -> Health:
     """Fold one outcome into `health`; a verdict flips only after a full streak.
 
-    An UNKNOWN outcome leaves verdict and streak alone: it says something about us, not about the backend.
+    An UNKNOWN outcome leaves verdict and streak alone: it says something about us, not about the backend. A verdict
+    that has gone stale is forgotten: it takes a full streak again, else a first FAIL after a long silence would revive
+    an "up" that nobody believed any more.
     """
     if observation.outcome is Outcome.UNKNOWN:
         return replace(health, reason=observation.reason)
+    if _is_stale(health, need, observation.at):
+        health = UNHEARD
     passed = observation.outcome is Outcome.PASS
     leaning = Verdict.UP if passed else Verdict.DOWN
     streak = health.streak + 1 if leaning is health.leaning else 1
@@ -36,7 +40,7 @@ def probe_verdict(health: Health, need: Thresholds, now: Instant) -> tuple[Verdi
     """Return what is believed now: a verdict nobody has confirmed for `stale_after_s` is not believed any more."""
     if health.heard_at is None:
         return Verdict.UNKNOWN, Reason.NOT_YET_KNOWN
-    if now >= health.heard_at + need.stale_after_s:
+    if _is_stale(health, need, now):
         return Verdict.UNKNOWN, Reason.STALE
     match health.verdict:
         case Verdict.UP:
@@ -45,6 +49,10 @@ def probe_verdict(health: Health, need: Thresholds, now: Instant) -> tuple[Verdi
             return Verdict.DOWN, health.reason or Reason.FALLEN
         case Verdict.UNKNOWN:
             return Verdict.UNKNOWN, Reason.NOT_YET_KNOWN
+
+
+def _is_stale(health: Health, need: Thresholds, now: Instant) -> bool:
+    return health.heard_at is not None and now >= health.heard_at + need.stale_after_s
 
 
 def backend_verdict(

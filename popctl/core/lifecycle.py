@@ -43,14 +43,17 @@ def advance(memory: Memory, inputs: Inputs, timing: Timing, now: Instant) -> Mem
     if inputs.kept_out:
         return memory if memory.phase is Phase.OUT else Memory(phase=Phase.OUT, since=now, flaps=memory.flaps)
     if memory.phase is Phase.IN:
-        return _stay_or_fall(memory, inputs.condition, timing, now)
+        return _stay_or_fall(memory, inputs, timing, now)
     return _rise(memory, inputs.condition, timing, now)
 
 
-def _stay_or_fall(memory: Memory, condition: Condition, timing: Timing, now: Instant) -> Memory:
-    match condition:
+def _stay_or_fall(memory: Memory, inputs: Inputs, timing: Timing, now: Instant) -> Memory:
+    match inputs.condition:
         case Condition.GOOD:
             return replace(memory, unknown_since=None)
+        case Condition.UNSURE if not inputs.carried:
+            # There is nothing to hold: the lease ran out while the agent hung, or ExaBGP is gone. Not a fall either.
+            return Memory(phase=Phase.OUT, since=now, flaps=memory.flaps)
         case Condition.UNSURE:
             since = now if memory.unknown_since is None else memory.unknown_since
             if now < since + timing.unknown_hold_s:

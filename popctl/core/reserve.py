@@ -18,7 +18,8 @@ def stays(leaving: str, fleet: FleetLoad, policy: GatePolicy, now: Instant) -> b
     Where it is violated already no step may make it worse, and leaving always does.
     """
     others = [pop.capacity for name, pop in fleet.pops.items() if pop.announcing and name != leaving]
-    if not others:
+    if not others or fleet.silent:
+        # Nobody else, or somebody whose demand cannot be told.
         return False
     oldest = now - policy.view_stale_after_s
     # A PoP that does not say what it carries, or not freshly, counts as full.

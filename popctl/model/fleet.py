@@ -1,7 +1,7 @@
 """The fleet as values: what each PoP says of itself, who is counted on, and what one agent knows of all of it.
 
-The word that carries the safety is *stance*. A PoP on duty for a service has promised to announce it until a transaction
-of the store lets it go; the floor counts PoPs on duty and nobody else. A permit is the end of that promise.
+The word that carries the safety is *stance*. A PoP on duty for a service has promised to announce it until a
+transaction of the store lets it go; the floor counts PoPs on duty and nobody else. A permit is the end of that promise.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from popctl.model.instant import Instant
+from popctl.model.load import PopLoad
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
 from popctl.model.route import Prefix
@@ -25,14 +26,6 @@ class Stance(StrEnum):
     """Announces and does not withdraw without a permit. Counted."""
     PERMIT = "permit"
     """May withdraw, or has: granted against the floor of the others. Not counted, even while it still announces."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceUse:
-    """One resource of a PoP, in a unit of its own. None is unknown, and never 0."""
-
-    load: float | None
-    capacity: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +58,8 @@ class PopReport:
     pop: str
     region: str
     services: Mapping[str, ServiceReport]
-    resources: Mapping[str, ResourceUse] = field(default_factory=dict)
+    load: PopLoad | None = None
+    """None: not known, and never 0. Its `at` travels as an age, too."""
     config_digest: str = ""
     incarnation: str = ""
     """Of the agent's process: two agents that run as one PoP are told apart by it."""
@@ -136,6 +130,8 @@ class FleetView:
     connected: bool = False
     current_at: Instant = float("-inf")
     """The view is at least as new as the store was then: proven by the echo of an own write or by a whole reading."""
+    settled_at: Instant = float("-inf")
+    """From when on the others have had time to speak after an outage."""
     revision: int = 0
     """Of the store."""
     lost: Mapping[str, Instant] = field(default_factory=dict)
@@ -164,16 +160,18 @@ class FloorPolicy:
     minimum_announcing: int = 1
     minimum_per_region: Mapping[str, int] = field(default_factory=dict)
     minimum_capacity_ratio: float | None = None
-    """Capacity of those left versus the demand on all, for every resource that the PoPs name. None: not looked at."""
+    """Capacity of those left versus the demand on all, for every resource that limits them all. None: not looked at."""
     common_cause_share: float = 0.2
     """More of the fleet than this turned bad within the window: the cause is shared, or the probes are wrong."""
     common_cause_window_s: float = 60.0
     view_age_bound_s: float = 30.0
     """An older view says nothing about the others."""
+    settle_s: float = 5.0
+    """After an outage of the store longer than this, the others get this long to say what happened to them."""
     permit_wait_s: float = 1.0
     """How long a withdraw waits for its permit before the service is held at the lowest preference meanwhile."""
     permit_valid_s: float = 10.0
-    """How long a granted permit needs no connection and no certainty to be used."""
+    """How long a permit needs no connection and no certainty to be used for what it was granted for."""
     standing_share: float = 0.5
     """Of the PoPs that the floor can spare, how many (rounded up) hold a permit ahead of need: only those may leave
     without the store."""

@@ -149,3 +149,5 @@ class FleetLoad:
     pops: Mapping[str, PopLoad]
     at: Instant
     """When the store last confirmed this view."""
+    silent: frozenset[str] = frozenset()
+    """PoPs that are members and do not tell their load. They count as not fresh, and no reserve is seen beside them."""

@@ -50,6 +50,8 @@ class Reason(StrEnum):
     """Too few backends are known to be healthy to announce; the rest may be."""
     OPERATOR_WITHDRAW = "operator-withdraw"
     OPERATOR_DRAIN = "operator-drain"
+    SESSIONS_LEAVING = "sessions-leaving"
+    """Drained by order: routers have turned away, and the sessions that are left are waited for."""
     STATE_FILE_CORRUPT = "state-file-corrupt"
     STOPPING = "stopping"
 
@@ -165,5 +167,7 @@ class Reason(StrEnum):
     """Every PoP is bad, and the same probe says so: the probe, or what all share, is at fault."""
     FLEET_UNREACHABLE = "fleet-unreachable"
     """The store does not answer, and nothing local is certain enough."""
+    FLEET_SETTLING = "fleet-settling"
+    """The store is back after an outage, and the others may not have said yet what happened to them meanwhile."""
     FLEET_VIEW_STALE = "fleet-view-stale"
     """What is known of the others is older than its bound."""

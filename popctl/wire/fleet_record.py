@@ -9,12 +9,14 @@ import json
 from ipaddress import ip_network
 from typing import Any
 
-from popctl.model.fleet import PopReport, Record, ResourceUse, ServiceReport, Stance
+from popctl.model.fleet import PopReport, Record, ServiceReport, Stance
 from popctl.model.instant import Instant
+from popctl.model.load import Amounts, PopLoad, Resource
 from popctl.model.pop import Announce
 from popctl.wire.errors import WireError
 
 FORMAT = 1
+_RESOURCES = frozenset(resource.value for resource in Resource)
 MAX_BYTES = 256 * 1024
 """Of one record; far more than 100 services need, far less than etcd's request limit of 1.5 MiB."""
 
@@ -38,7 +40,7 @@ def encode_record(record: Record, now: Instant) -> bytes:
             | ({"asking": True} if name in record.asking else {})
             for name, service in report.services.items()
         },
-        "resources": {name: [use.load, use.capacity] for name, use in report.resources.items()},
+        "load": None if report.load is None else _load(report.load, now),
     }
     content = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
     if len(content) > MAX_BYTES:
@@ -49,7 +51,7 @@ def encode_record(record: Record, now: Instant) -> bytes:
 def _service(service: ServiceReport, now: Instant) -> dict[str, object]:
     bad = {}
     if service.bad_since is not None:
-        bad["bad_for_s"] = round(max(now - service.bad_since, 0.0), 3)
+        bad["bad_for_s"] = _age(service.bad_since, now)
     return {
         "announce": service.announce.value,
         "announced": [str(prefix) for prefix in service.announced],
@@ -61,6 +63,22 @@ def _service(service: ServiceReport, now: Instant) -> dict[str, object]:
         "certain": service.certain,
         **bad,
     }
+
+
+def _load(load: PopLoad, now: Instant) -> dict[str, object]:
+    return {
+        "level": load.level,
+        "announcing": load.announcing,
+        "used": {resource.value: amount for resource, amount in load.used.items()},
+        "peak": {resource.value: amount for resource, amount in load.peak.items()},
+        "capacity": {resource.value: amount for resource, amount in load.capacity.items()},
+        "age_s": _age(load.at, now),
+        "settling": load.settling,
+    }
+
+
+def _age(at: Instant, now: Instant) -> float:
+    return round(max(now - at, 0.0), 3)
 
 
 def decode_record(content: bytes, now: Instant) -> Record:
@@ -83,7 +101,7 @@ def _record(document: dict[str, Any], now: Instant) -> Record:
             pop=_text(document["pop"]),
             region=_text(document["region"]),
             services={name: _service_of(name, item, now) for name, item in services.items()},
-            resources={_text(name): _use(item) for name, item in document["resources"].items()},
+            load=None if document["load"] is None else _load_of(document["load"], now),
             config_digest=_text(document["config"]),
             incarnation=_text(document["incarnation"]),
         ),
@@ -98,8 +116,8 @@ def _service_of(name: str, item: dict[str, Any], now: Instant) -> ServiceReport:
         service=name,
         announce=Announce(item["announce"]),
         announced=tuple(ip_network(_text(prefix)) for prefix in item["announced"]),
-        healthy=int(item["healthy"]),
-        needed=int(item["needed"]),
+        healthy=_count(item["healthy"]),
+        needed=_count(item["needed"]),
         good=_flag(item["good"]),
         reason=_text(item["reason"]),
         bad_since=None if bad_for_s is None else now - _number(bad_for_s),
@@ -108,11 +126,27 @@ def _service_of(name: str, item: dict[str, Any], now: Instant) -> ServiceReport:
     )
 
 
-def _use(item: Any) -> ResourceUse:  # noqa: ANN401 - JSON
-    load, capacity = item
-    return ResourceUse(
-        load=None if load is None else _number(load), capacity=None if capacity is None else _number(capacity)
+def _load_of(item: dict[str, Any], now: Instant) -> PopLoad:
+    return PopLoad(
+        level=_count(item["level"]),
+        announcing=_flag(item["announcing"]),
+        used=_amounts(item["used"]),
+        peak=_amounts(item["peak"]),
+        capacity=_amounts(item["capacity"]),
+        at=now - _number(item["age_s"]),
+        settling=_flag(item["settling"]),
     )
+
+
+def _amounts(item: dict[str, Any]) -> Amounts:
+    """Read amounts. A resource that only a newer version knows stays what it is here: unknown, or no limit."""
+    return {Resource(name): _number(amount) for name, amount in item.items() if name in _RESOURCES}
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is not a whole number of 0 or more")
+    return value
 
 
 def _text(value: object) -> str:

@@ -15,6 +15,7 @@ from lab.driver import Driver
 from lab.errors import DriverUnavailableError
 from lab.netns import NetnsDriver
 from lab.topology_file import load
+from tests.lab.working_pop import WorkingPop, make_quick
 
 DATA = Path(__file__).parents[1] / "data" / "lab"
 _numbers = itertools.count(1)
@@ -31,14 +32,31 @@ def _driver(path: Path, name: str) -> NetnsDriver:
 
 @pytest.fixture(scope="session")
 def anycast() -> Iterator[Driver]:
-    """The whole lab, raised once. A test that breaks something in it mends it."""
+    """The whole lab, raised once, with times for tests. A test that breaks something in it mends it."""
     driver = _driver(TOPOLOGY, f"test{os.getpid()}-anycast")
     driver.deploy()
     try:
+        for node in driver.plan.group(edge.GROUP):
+            make_quick(driver, node)
         edge.start_all(driver)
         yield driver
     finally:
         driver.destroy()
+
+
+@pytest.fixture(scope="session")
+def working_pops(anycast: Driver) -> dict[str, WorkingPop]:
+    """Both PoPs."""
+    return {name: WorkingPop(anycast, name) for name in ("pop1", "pop2")}
+
+
+@pytest.fixture
+def pop1(working_pops: dict[str, WorkingPop]) -> Iterator[WorkingPop]:
+    """PoP 1 at work, as PoP 2 is. A test breaks what it likes; mending is done here."""
+    for pop in working_pops.values():
+        pop.until_settled()
+    yield working_pops["pop1"]
+    working_pops["pop1"].mend()
 
 
 @pytest.fixture

@@ -64,8 +64,11 @@ def test_an_update_ends_where_a_full_run_does(engine: Engine, world: World) -> N
     model = Model(attach(compile_links(links), fleet), engine)
     solution = model.solve(plans[0])
     for plan in plans[1:]:
-        solution = model.update(solution, plan)
+        before, solution = solution, model.update(solution, plan)
         fresh = model.solve(plan)
+        changed = sorted(fresh.seeds.groups.keys() | before.seeds.groups.keys())
+        rerouted = engine.reroute(model.attachment.graph, fresh.seeds, changed, before.best)
+        assert np.array_equal(rerouted, fresh.best)
         assert np.array_equal(solution.best, fresh.best)
         assert np.array_equal(solution.spread, fresh.spread)
 

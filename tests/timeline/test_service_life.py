@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from popctl.agent.events import IntentsChanged
+from popctl.agent.events import ActualChanged, IntentsChanged
 from popctl.core.decide import route_for
+from popctl.model.desired import Actual
 from popctl.model.observation import IntentKind, Outcome
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
 from popctl.model.route import GRACEFUL_SHUTDOWN, RouteKey, RouteTable, route_table
 from tests.pops import ROUTER, TIMING, VIP4, VIP6, backend, ike, neighbor, pop
-from tests.timeline.story import Story
+from tests.timeline.story import CONNECTED, Story
 
 NORMAL, WITHDRAWN, SHUTDOWN = Announce.NORMAL, Announce.WITHDRAWN, Announce.GRACEFUL_SHUTDOWN
 
@@ -114,6 +115,37 @@ def test_unknown_that_ends_in_time_is_seen_by_no_router() -> None:
     story.passes(1, begin=0, end=30)
     story.passes(1, begin=50, end=90)
     story.run_to(89)
+    assert [announce for _, announce in story.transitions] == ["withdrawn", "normal"]
+
+
+def test_a_failure_after_a_long_silence_does_not_revive_what_was_believed_before_it() -> None:
+    story = Story(pop(backends=(backend(1, ike()),)))
+    story.passes(1, begin=0, end=30)
+    story.probe(60, 1, Outcome.FAIL, Reason.TIMED_OUT)
+    story.expect(59.9, NORMAL, Reason.HELD_UNKNOWN)
+    story.expect(60.1, NORMAL, Reason.HELD_UNKNOWN)
+    assert story.service(60.1).healthy == 0
+
+
+def test_what_is_not_known_and_not_announced_any_more_is_not_announced_again() -> None:
+    """The agent hung for longer than its lease: the relay withdrew, and nobody has looked at the backends since."""
+    story = Story(pop(backends=(backend(1, ike()),)))
+    story.passes(1, begin=0, end=30)
+    story.happens(40, ActualChanged(Actual()))
+    story.happens(41, ActualChanged(CONNECTED))
+    story.hangs(1, begin=41, end=60)
+    story.expect(39.9, NORMAL, Reason.HELD_UNKNOWN)
+    story.expect(40.0, WITHDRAWN, Reason.TOO_FEW_KNOWN)
+    story.expect(41.0, WITHDRAWN, Reason.TOO_FEW_KNOWN)
+    story.expect(50.0, WITHDRAWN, Reason.TOO_FEW_BACKENDS)
+
+
+def test_exabgp_that_comes_back_is_told_at_once_while_the_backends_are_known_to_work() -> None:
+    story = Story(pop(backends=(backend(1, ike()),)))
+    story.passes(1, begin=0, end=60)
+    story.happens(30.5, ActualChanged(Actual()))
+    story.happens(35.5, ActualChanged(CONNECTED))
+    story.run_to(59)
     assert [announce for _, announce in story.transitions] == ["withdrawn", "normal"]
 
 

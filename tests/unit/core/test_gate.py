@@ -158,6 +158,15 @@ def test_a_withdraw_with_reserve_left_is_accepted() -> None:
     assert _verdict(case, 2, 3).accepted
 
 
+def test_pops_that_tell_no_load_make_the_view_stale_and_leave_no_reserve() -> None:
+    case = _leaving(50)
+    assert case.fleet is not None
+    many = replace(case.fleet, silent=frozenset({"mute"}))
+    assert _verdict(replace(case, fleet=many), 2, 3).reason is Reason.FLEET_VIEW_STALE
+    loose = GatePolicy(fresh_share=0.5, reserve_ratio=0.0)
+    assert _verdict(replace(case, fleet=many), 2, 3, loose).reason is Reason.RESERVE
+
+
 def test_the_last_announcing_pop_never_leaves_for_load() -> None:
     pops = {"hot": _pop(1100, level=2)}
     assert _verdict(_case(pops, Flow("hot", None, 0.1), before=2, after=3), 2, 3).accepted is False

