@@ -74,6 +74,7 @@ class Api:
             [
                 web.get("/v1/status", self._status),
                 web.get("/v1/why/{prefix:.+}", self._why),
+                web.get("/v1/fleet", self._fleet),
                 web.get("/v1/intents", self._intents),
                 web.post("/v1/intents", self._place),
                 web.delete("/v1/intents/{kind}/{target}", self._lift),
@@ -120,6 +121,12 @@ class Api:
             known = [str(prefix) for service in self._pop.services for prefix in service.prefixes]
             raise api_problems.unknown_target("prefix", request.match_info["prefix"], known)
         return await _json(why)
+
+    async def _fleet(self, _: web.Request) -> web.Response:
+        fleet = self._reporter.fleet()
+        if fleet is None:
+            raise api_problems.no_fleet()
+        return await _json(fleet)
 
     async def _intents(self, _: web.Request) -> web.Response:
         return await _json(self._reporter.intents())

@@ -192,6 +192,7 @@ class Desk:
             drain_s=drain_s,
             drain_until=now + drain_s if drain_s else 0.0,
             then=order.then,
+            forced=order.force and order.kind is IntentKind.WITHDRAW,
         )
 
     def _interlock(self, name: str) -> None:
@@ -234,7 +235,7 @@ def _by_target(intents: Iterable[Intent]) -> dict[tuple[IntentKind, str], Intent
 
 
 def _plain(intents: Iterable[Intent]) -> list[dict[str, object]]:
-    keys = ("kind", "target", "reason", "owner", "created_unix_s", "drain_s", "then")
+    keys = ("kind", "target", "reason", "owner", "created_unix_s", "drain_s", "then", "forced")
     enums = ("kind", "then")
     return [
         {key: getattr(intent, key) for key in keys} | {key: getattr(intent, key).value for key in enums}

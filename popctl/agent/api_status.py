@@ -23,6 +23,7 @@ from popctl.model.view import Memory, Phase, View
 from popctl.wire import agent_api as wire
 from popctl.wire.agent_api import RouteState
 from popctl.wire.agent_balancer import BalancerStatus, DrainStatus, PlaceStatus
+from popctl.wire.fleet_api import FleetStatus, fleet_status
 
 _NO_ROUTES = route_table()
 
@@ -76,6 +77,13 @@ class Reporter:
             intents=tuple(_intent(intent, now) for intent in view.intents),
             balancer=self._balancer(view),
         )
+
+    def fleet(self) -> FleetStatus | None:
+        """Return the fleet as it is known here; None without one."""
+        if self._pop.fleet is None:
+            return None
+        fleet, view = self._pop.fleet, self._loop.world.view().fleet
+        return fleet_status(fleet.name, self._pop.name, fleet.floor, view, self._clock())
 
     def why(self, prefix: Prefix) -> wire.Why | None:
         """Return the chain behind `prefix`, a service's prefix or a part of one; None when no service has it."""

@@ -20,12 +20,14 @@ from popctl.model.instant import Instant
 from popctl.model.observation import DrainEnd, Intent, IntentKind
 from popctl.wire.errors import WireError
 
-FORMAT = 2
+FORMAT = 3
 _WITHOUT_THEN = 1
 """The format before drains had an end: still read, never written."""
+_WITHOUT_FORCED = 2
+"""The format before a fleet could refuse a withdraw: still read, never written."""
 _MODE = 0o600
 _KEYS = frozenset(("kind", "target", "reason", "owner", "created_unix_s", "drain_s"))
-_KEYS_OF = {_WITHOUT_THEN: _KEYS, FORMAT: _KEYS | {"then"}}
+_KEYS_OF = {_WITHOUT_THEN: _KEYS, _WITHOUT_FORCED: _KEYS | {"then"}, FORMAT: _KEYS | {"then", "forced"}}
 
 
 class StateError(Exception):
@@ -59,7 +61,7 @@ def decode_state(content: bytes) -> tuple[Intent, ...]:
     """Read the whole file; `drain_until` is left for `with_deadline`.
 
     Raises:
-        WireError: `content` is not what `encode_state` of this version or the one before returns.
+        WireError: `content` is not what `encode_state` of this version or one before it returns.
     """
     try:
         document = json.loads(content)
@@ -167,6 +169,8 @@ def _structure(item: dict[str, Any], keys: AbstractSet[str]) -> Intent:
     for key in ("target", "reason", "owner"):
         if not isinstance(item[key], str):
             raise TypeError(key)
+    if not isinstance(item.get("forced", False), bool):
+        raise TypeError("forced")
     return Intent(
         kind=IntentKind(item["kind"]),
         target=item["target"],
@@ -175,6 +179,7 @@ def _structure(item: dict[str, Any], keys: AbstractSet[str]) -> Intent:
         created_unix_s=float(item["created_unix_s"]),
         drain_s=float(item["drain_s"]),
         then=DrainEnd(item.get("then", DrainEnd.WAIT)),
+        forced=item.get("forced", False),
     )
 
 

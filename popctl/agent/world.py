@@ -5,11 +5,20 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import assert_never
 
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered, TablesChanged, TablesInherited
+from popctl.agent.events import (
+    ActualChanged,
+    Event,
+    FleetChanged,
+    IntentsChanged,
+    StopOrdered,
+    TablesChanged,
+    TablesInherited,
+)
 from popctl.core import health
 from popctl.core.decide import Decision, decide
 from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
+from popctl.model.fleet import FleetView
 from popctl.model.instant import Instant
 from popctl.model.observation import Intent, Observation
 from popctl.model.pop import Pop
@@ -32,6 +41,7 @@ class World:
         self._actual = Actual()
         self._balancer = BalancerActual()
         self._alive: frozenset[int] | None = None
+        self._fleet = FleetView()
         self._memory: dict[str, Memory] = {}
         self._stopping_since: Instant | None = None
         self._state_corrupt = False
@@ -67,6 +77,10 @@ class World:
                 changed = balancer != self._balancer
                 self._balancer = balancer
                 return changed
+            case FleetChanged(view):
+                changed = view != self._fleet
+                self._fleet = view
+                return changed
             case IntentsChanged(intents, corrupt):
                 self._intents, self._state_corrupt = intents, corrupt
                 return True
@@ -96,6 +110,7 @@ class World:
             balancer=self._balancer,
             alive=self._alive,
             memory=MappingProxyType(self._memory),
+            fleet=self._fleet,
             stopping_since=self._stopping_since,
             state_corrupt=self._state_corrupt,
         )
@@ -109,6 +124,7 @@ class World:
         self._balancer = view.balancer
         self._alive = view.alive
         self._memory = dict(view.memory)
+        self._fleet = view.fleet
         self._stopping_since = view.stopping_since
         self._state_corrupt = view.state_corrupt
 

@@ -34,6 +34,7 @@ def withdraw(
     *,
     reason: Reason,
     drain: Duration = 0.0,
+    force: bool = False,
     wait: Wait = True,
     timeout: Duration = WAIT_S,
     agent: Agent = THE_AGENT,
@@ -48,6 +49,8 @@ def withdraw(
         Why; kept with the order and shown to whoever asks.
     drain
         Announce graceful shutdown (RFC 8326) for this long first, such as 15m.
+    force
+        Go on although the fleet falls below its floor. Without it such a withdraw is held at the lowest preference.
     wait
         Wait until the withdraw is proven to every BGP session. Without it the exit code says only "ordered".
     timeout
@@ -56,7 +59,7 @@ def withdraw(
 
     def work() -> int:
         client = agent.client()
-        order = Order(kind=IntentKind.WITHDRAW, target=service, reason=reason, drain_s=drain)
+        order = Order(kind=IntentKind.WITHDRAW, target=service, reason=reason, drain_s=drain, force=force)
         reply = client.place(order)
         return _finish(agent, client, reply, service, announced=False, within_s=drain + timeout if wait else None)
 

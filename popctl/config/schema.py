@@ -27,6 +27,7 @@ from popctl.config.fields import (
     Vici,
 )
 from popctl.config.schema_balancer import Balancer, Forward, ServiceBalancer, SpiPlan
+from popctl.config.schema_fleet import Fleet
 from popctl.config.schema_probes import Port, Probes, ProbeSet, Profile, Section
 
 MAX_POP_ID = 1023
@@ -211,4 +212,4 @@ class Document(Section):
     lease: Lease = Field(default=Lease(), description="What the relay does when the agent falls silent.")
     state: State = Field(default=State(), description="What the agent does about its own memory.")
     paths: Paths = Field(default=Paths(), description="Where the agent meets the host.")
-    fleet: Literal["none"] = Field(default="none", description="Shared view with other PoPs; only `none` so far.")
+    fleet: Literal["none"] | Fleet = Field(default="none", description="Shared view with other PoPs; `none`: alone.")

@@ -67,6 +67,8 @@ class Intent:
     """The same as a deadline of this run of the agent; the edge computes it once from wall time."""
     then: DrainEnd = DrainEnd.WAIT
     """DRAIN only."""
+    forced: bool = False
+    """WITHDRAW only: whatever the guard says of the PoPs that are left."""
 
     def cuts(self, now: Instant) -> bool:
         """Return whether this is a drain whose deadline has passed and which ends with a cut."""

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from popctl.model.balancer import Forward, SpiPlan, Tables
+from popctl.model.floor import FleetSettings
 from popctl.model.probe import ProbeSpec
 from popctl.model.route import Address, Attributes, Community, Family, LargeCommunity, Prefix
 from popctl.model.secret import Secret as Secret  # noqa: PLC0414 - marks the re-export
@@ -154,5 +155,7 @@ class Pop:
     members are: the shell builds the others, once per configuration, and fills them in on the way to the kernel."""
     row_key: Secret | None = None
     """What rows and row hashes are drawn from, the same on all balancers of the PoP; None: from the plan and the id."""
+    fleet: FleetSettings | None = None
+    """Whom it asks before it withdraws; None: nobody."""
     start_without_state: bool = False
     """Serve although the state file is corrupt. Off: a forgotten withdraw is worse than a late start."""

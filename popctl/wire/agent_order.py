@@ -39,7 +39,8 @@ class Order:
     then: DrainEnd = DrainEnd.WAIT
     """DRAIN only: what the deadline means."""
     force: bool = False
-    """DRAIN only: go on although a service loses its minimum of healthy backends."""
+    """DRAIN: go on although a service loses its minimum of healthy backends. WITHDRAW: whatever the guard says of the
+    PoPs that are left."""
 
 
 class OrderError(WireError):
