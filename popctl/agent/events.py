@@ -8,6 +8,7 @@ from typing import TypeAlias
 from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
 from popctl.model.fleet import FleetView
+from popctl.model.meter import MeterEvent
 from popctl.model.observation import Intent, Observation
 
 
@@ -54,5 +55,12 @@ class FleetChanged:
 
 
 Event: TypeAlias = (
-    Observation | ActualChanged | IntentsChanged | StopOrdered | TablesInherited | TablesChanged | FleetChanged
+    Observation
+    | ActualChanged
+    | IntentsChanged
+    | StopOrdered
+    | TablesInherited
+    | TablesChanged
+    | FleetChanged
+    | MeterEvent
 )

@@ -28,6 +28,8 @@ from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
 from popctl.model.fleet import FleetView
 from popctl.model.instant import Instant
+from popctl.model.load import LoadSample
+from popctl.model.meter import DaemonDied, DaemonStarted, MeterLost, Overloaded
 from popctl.model.observation import Observation
 from popctl.wire import journal as wire
 
@@ -120,7 +122,7 @@ class Journal:
 
     def _record(self, event: Event) -> wire.Record:
         match event:
-            case Observation():
+            case Observation() | LoadSample() | DaemonDied() | DaemonStarted() | Overloaded() | MeterLost():
                 return event
             case ActualChanged(actual):
                 return actual
@@ -160,7 +162,7 @@ class Journal:
 def event_of(record: wire.Record, fleet: FleetView) -> Event:
     """Return the event that `record` was taken down from. `fleet` is as the event found it."""
     match record:
-        case Observation():
+        case Observation() | LoadSample() | DaemonDied() | DaemonStarted() | Overloaded() | MeterLost():
             return record
         case Actual():
             return ActualChanged(record)

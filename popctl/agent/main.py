@@ -32,6 +32,7 @@ from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
 from popctl.agent.loop import Loop
+from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.notify import Notifier
 from popctl.agent.sa_watch import SaWatch
@@ -137,6 +138,8 @@ class Agent:
             entropy=os.urandom,
             rng=Random(os.urandom(16)),  # noqa: S311 - jitter only; entropy is for the wire
         )
+        rng = Random(os.urandom(16))  # noqa: S311 - jitter only
+        self._meters = meter_clients(pop, self._put, clock=clock, rng=rng)
         self._api = Api(
             pop=pop,
             loop=self._loop,
@@ -177,6 +180,7 @@ class Agent:
                     self._watch(),
                     self._watch_sas.run(),
                     self._fleet.run(),
+                    *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
                 )
             ]

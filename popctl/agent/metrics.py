@@ -21,7 +21,8 @@ from popctl.agent.api_status import route_state
 from popctl.agent.events import Event
 from popctl.agent.metrics_balancer import balancer_families
 from popctl.agent.metrics_fleet import fleet_families
-from popctl.agent.world import World
+from popctl.agent.metrics_load import load_families
+from popctl.agent.world import LOAD_TIMING, World
 from popctl.core import health
 from popctl.core.decide import Decision
 from popctl.lb.tally import Tally
@@ -162,6 +163,8 @@ class Metrics(Collector):
         if self._pop.fleet is not None:
             yield from fleet_families(view.fleet, self._standing.copy(), self._clock())
         yield from self._backends(view)
+        if any(backend.meter is not None for backend in self._pop.backends.values()):
+            yield from load_families(self._pop, view, LOAD_TIMING, self._clock())
         yield from self._probe_families()
         yield from self._bgp(view)
         if self._pop.tables is not None:

@@ -40,6 +40,7 @@ def build_app() -> App:
         app.command(command)
     app.command(orders.state_app)
     # What belongs to a program of its own explains itself, too.
+    app.command(launch.meter, help_flags=[], version_flags=[])
     app.command(launch.lab, help_flags=[], version_flags=[])
     for name, part in parts.present():
         app.command(part, name=name, help_flags=[], version_flags=[])

@@ -10,6 +10,7 @@ from popctl.config.probes import of_backend
 from popctl.config.tables import bare_tables, forward, plan
 from popctl.model import floor
 from popctl.model import pop as model
+from popctl.model.meter import MeterAddress, TlsMeter, UnixMeter
 from popctl.model.route import GRACEFUL_SHUTDOWN, Family
 
 if TYPE_CHECKING:
@@ -91,6 +92,23 @@ def _backend(parts: Parts, part: Placed[schema.Backend], secrets: Secrets) -> mo
         probes=tuple(probe.spec for probe in of_backend(parts, part, secrets)),
         forward=forward(part.value),
         vici=part.value.vici,
+        meter=_meter(part.value.meter),
+    )
+
+
+def _meter(written: schema.Meter | None) -> MeterAddress | None:
+    if written is None:
+        return None
+    if written.socket is not None:
+        return UnixMeter(path=written.socket)
+    if not (written.host and written.port and written.ca and written.certificate and written.key):
+        raise AssertionError("a meter without an address, and no problem was reported")
+    return TlsMeter(
+        host=written.host,
+        port=written.port,
+        certificate=written.certificate,
+        key=written.key,
+        authority=written.ca,
     )
 
 

@@ -1,4 +1,4 @@
-"""What must hold for the fleet: a floor that can be kept, times that fit together, TLS where it is promised."""
+"""What must hold for the fleet and for meters: times that fit together, an address, TLS where it is promised."""
 
 from __future__ import annotations
 
@@ -41,4 +41,20 @@ def times(parts: Parts) -> Iterator[Problem]:
         yield problem(("fleet", "lease"), f"{fleet.lease:g} s", what, "raise it")
 
 
-CHECKS = (transport, times)
+def meters(parts: Parts) -> Iterator[Problem]:
+    """A meter has one address, and every file that mutual TLS needs."""
+    for part in parts.backends:
+        meter = part.value.meter
+        if meter is None:
+            continue
+        path = (*part.path, "meter")
+        if (meter.socket is None) == (meter.host is None):
+            what = "needs either `socket` or `host`"
+            yield problem(path, "both" if meter.socket else "neither", what, "write one of the two")
+        elif meter.host is not None:
+            for key in ("port", "ca", "certificate", "key"):
+                if getattr(meter, key) is None:
+                    yield problem((*path, key), "nothing", "is required with `host`", "add it: only TLS is spoken")
+
+
+CHECKS = (transport, times, meters)

@@ -29,6 +29,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "services": schema.Service,
     "allowlist": schema.Allowlist,
     "backends": schema.Backend,
+    "meter": schema.Meter,
     "probe entry": schema_probes.ProbeEntry,
     "pace": schema_probes.Pace,
     "ike": schema_probes.Ike,

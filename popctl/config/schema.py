@@ -132,6 +132,17 @@ class Allowlist(Section):
     large_communities: list[LargeCommunity] = Field(default=[], description="Large communities.")
 
 
+class Meter(Section):
+    """Where the `popctl meter` of a backend listens: a unix socket, or TCP with mutual TLS."""
+
+    socket: SocketPath | None = Field(default=None, description="Unix socket, for a backend on this host.")
+    host: Label | None = Field(default=None, description="Name or address of it; its certificate must be for this.")
+    port: Port | None = Field(default=None, description="TCP port.")
+    ca: AbsolutePath | None = Field(default=None, description="Certificate of the authority that signed the meter's.")
+    certificate: AbsolutePath | None = Field(default=None, description="Own certificate.")
+    key: AbsolutePath | None = Field(default=None, description="File with its key.")
+
+
 class Backend(Section):
     """One VPN server of the PoP."""
 
@@ -146,6 +157,9 @@ class Backend(Section):
     forward: Forward = Field(default=Forward(), description="Next hops of the balancer, per address family.")
     vici: Vici | None = Field(
         default=None, description="Where its charon is asked for SAs, and ends them after a drain; null: not asked."
+    )
+    meter: Meter | None = Field(
+        default=None, description="Where its load is read and the death of its daemons is told; null: nowhere."
     )
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
-_NOT_SECRET = (("balancer", "key"), ("tls", "key"))
+_NOT_SECRET = (("balancer", "key"), ("tls", "key"), ("meter", "key"))
 _SECRET_WORDS = ("md5", "psk", "secret", "password", "key")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from popctl.model.balancer import Forward, SpiPlan, Tables
 from popctl.model.floor import FleetSettings
+from popctl.model.meter import MeterAddress
 from popctl.model.probe import ProbeSpec
 from popctl.model.route import Address, Attributes, Community, Family, LargeCommunity, Prefix
 from popctl.model.secret import Secret as Secret  # noqa: PLC0414 - marks the re-export
@@ -72,6 +73,8 @@ class Backend:
     """Where the balancer sends its packets; None only where nothing asks for it."""
     vici: ViciEndpoint | None = None
     """Where charon lists its SAs and ends them; None: it is not asked."""
+    meter: MeterAddress | None = None
+    """Where its `popctl meter` listens; None: its load is unknown, and its death is noticed by probes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

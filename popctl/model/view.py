@@ -10,6 +10,7 @@ from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
 from popctl.model.fleet import FleetView
 from popctl.model.instant import Instant
+from popctl.model.load import BackendLoad
 from popctl.model.observation import Intent
 from popctl.model.probe import ProbeKey
 from popctl.model.reason import Reason
@@ -84,6 +85,8 @@ class View:
     alive: frozenset[int] | None = None
     """Backends that the balancer was last to give new SAs to: of the last decision, or, at the start, of the kernel.
     None: what the kernel holds has not been read."""
+    loads: Mapping[int, BackendLoad] = field(default_factory=dict)
+    """By backend id; absent: nothing was ever heard of its meter."""
     fleet: FleetView = field(default_factory=FleetView)
     """What is known of the other PoPs; stays empty in a PoP without a fleet."""
     stopping_since: Instant | None = None

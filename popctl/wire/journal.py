@@ -21,6 +21,8 @@ from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual, BackendDecision, Desired, ServiceDecision
 from popctl.model.fleet import FleetView, FleetWish
 from popctl.model.instant import NEVER, Instant
+from popctl.model.load import LoadSample
+from popctl.model.meter import DaemonDied, DaemonStarted, MeterEvent, MeterLost, Overloaded
 from popctl.model.observation import Intent, Observation
 from popctl.model.probe import ProbeKey
 from popctl.model.route import Address, Community, LargeCommunity, Prefix, Route, RouteKey, RouteTable, route_table
@@ -44,6 +46,11 @@ class EventKind(StrEnum):
     TABLES_INHERITED = "k"
     TABLES = "t"
     FLEET = "f"
+    LOAD = "l"
+    DIED = "d"
+    STARTED = "u"
+    OVERLOADED = "x"
+    METER_LOST = "m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,9 @@ class FleetRecord:
         return replace(self.view, members={**kept, **self.view.members})
 
 
-Record: TypeAlias = Observation | Actual | IntentsRecord | StopRecord | InheritedRecord | BalancerActual | FleetRecord
+Record: TypeAlias = (
+    Observation | Actual | IntentsRecord | StopRecord | InheritedRecord | BalancerActual | FleetRecord | MeterEvent
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +149,16 @@ class TurnLine:
     at: Instant
     events: tuple[Record, ...]
     decision: DecisionRecord | None = field(default=None)
+
+
+_METER_KINDS: dict[EventKind, type[MeterEvent]] = {
+    EventKind.LOAD: LoadSample,
+    EventKind.DIED: DaemonDied,
+    EventKind.STARTED: DaemonStarted,
+    EventKind.OVERLOADED: Overloaded,
+    EventKind.METER_LOST: MeterLost,
+}
+_KIND_OF = {kind: name for name, kind in _METER_KINDS.items()}
 
 
 def none_if_never(instant: Instant) -> Instant | None:
@@ -204,6 +223,8 @@ def _encode_record(record: Record) -> JsonObject:
             return {EventKind.TABLES: _CONVERTER.unstructure(record)}
         case FleetRecord():
             return {EventKind.FLEET: _CONVERTER.unstructure(record)}
+        case LoadSample() | DaemonDied() | DaemonStarted() | Overloaded() | MeterLost():
+            return {_KIND_OF[type(record)]: _CONVERTER.unstructure(record)}
 
 
 def _decode_record(body: Mapping[str, Any]) -> Record:
@@ -225,6 +246,8 @@ def _decode_record(body: Mapping[str, Any]) -> Record:
             return _CONVERTER.structure(value, BalancerActual)
         case EventKind.FLEET:
             return _CONVERTER.structure(value, FleetRecord)
+        case EventKind.LOAD | EventKind.DIED | EventKind.STARTED | EventKind.OVERLOADED | EventKind.METER_LOST as told:
+            return _CONVERTER.structure(value, _METER_KINDS[told])
 
 
 def _pairs(table: Mapping[Any, Any]) -> list[list[Any]]:

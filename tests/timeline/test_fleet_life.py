@@ -9,6 +9,7 @@ import pytest
 from popctl.agent.journal import Journal
 from popctl.agent.replay import replay
 from popctl.model.fleet import FloorPolicy
+from popctl.model.meter import DaemonDied
 from popctl.model.observation import IntentKind
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
@@ -75,6 +76,17 @@ def test_a_pop_that_is_certain_leaves_without_the_store_if_it_took_a_permit_ahea
     assert fleet.least_announcing == 2
     for name, one in fleet.pops.items():
         assert one.now()[0] is (WITHDRAWN if name in ready else DEPREFERRED)
+
+
+def test_the_death_of_all_daemons_as_the_kernel_tells_it_is_certain() -> None:
+    fleet = serving("ams", "fra", "lon", until=29.0)
+    (ready,) = [name for name, one in fleet.pops.items() if one.ledger.permits()]
+    fleet.run_to(28.0)
+    fleet.store_up = False
+    for number in (1, 2):
+        fleet.pops[ready].story.happens(28.5, DaemonDied(backend=number, daemon="charon", at=28.5))
+    fleet.run_to(28.7)
+    assert fleet.pops[ready].now()[0] is WITHDRAWN
 
 
 def test_a_held_pop_that_recovers_is_announced_normally_again() -> None:
