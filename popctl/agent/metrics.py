@@ -22,7 +22,7 @@ from popctl.agent.events import Event
 from popctl.agent.metrics_balancer import balancer_families
 from popctl.agent.metrics_fleet import fleet_families
 from popctl.agent.metrics_load import load_families
-from popctl.agent.world import LOAD_TIMING, World
+from popctl.agent.world import World
 from popctl.core import health
 from popctl.core.decide import Decision
 from popctl.lb.tally import Tally
@@ -164,7 +164,7 @@ class Metrics(Collector):
             yield from fleet_families(view.fleet, self._standing.copy(), self._clock())
         yield from self._backends(view)
         if any(backend.meter is not None for backend in self._pop.backends.values()):
-            yield from load_families(self._pop, view, LOAD_TIMING, self._clock())
+            yield from load_families(self._pop, view, self._clock())
         yield from self._probe_families()
         yield from self._bgp(view)
         if self._pop.tables is not None:

@@ -20,14 +20,12 @@ from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
 from popctl.model.fleet import FleetView
 from popctl.model.instant import Instant
-from popctl.model.load import BackendLoad, LoadSample, LoadTiming
+from popctl.model.load import BackendLoad, LoadSample
 from popctl.model.meter import DaemonDied, DaemonStarted, MeterEvent, MeterLost, Overloaded
-from popctl.model.observation import Intent, Observation
+from popctl.model.observation import Intent, IntentKind, Observation
 from popctl.model.pop import Pop
 from popctl.model.probe import ProbeKey, Thresholds
 from popctl.model.view import Health, Memory, View
-
-LOAD_TIMING = LoadTiming()
 
 
 class World:
@@ -136,8 +134,9 @@ class World:
         if sample.backend not in self.pop.backends:
             return False
         before = self._loads.get(sample.backend, load.UNHEARD)
-        self._loads[sample.backend] = load.fold(before, sample, LOAD_TIMING)
-        return False
+        self._loads[sample.backend] = load.fold(before, sample, self.pop.load_timing)
+        # Planned work waits for the last session to go.
+        return any(intent.kind is IntentKind.WITHDRAW for intent in self._intents)
 
     def view(self) -> View:
         """Return what is known, as the core reads it. Valid until the next `fold`."""

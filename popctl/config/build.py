@@ -130,6 +130,7 @@ def _timing(written: schema.Timing) -> model.Timing:
         hold_down_max_s=written.hold_down_max,
         flap_window_s=written.flap_window,
         stop_drain_s=written.stop_drain,
+        convergence_s=written.convergence,
     )
 
 

@@ -182,6 +182,10 @@ class Timing(Section):
     stop_drain: Duration = Field(
         default=defaults.STOP_DRAIN_S, description="Graceful shutdown for this long before the agent stops."
     )
+    convergence: Duration = Field(
+        default=defaults.CONVERGENCE_S,
+        description="A drain lasts at least this long, even with no session left: routers turn away.",
+    )
 
 
 class Lease(Section):

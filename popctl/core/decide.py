@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from popctl.core import duty, health, lifecycle, members
+from popctl.core import duty, health, lifecycle, members, orders
 from popctl.core.guard import Permission, Ruling
 from popctl.core.lifecycle import Condition
+from popctl.core.orders import Order
 from popctl.model.desired import Desired, ServiceDecision
 from popctl.model.instant import NEVER, Instant
-from popctl.model.observation import Intent, IntentKind
+from popctl.model.observation import IntentKind
 from popctl.model.pop import Announce, Neighbor, Pop, Service
 from popctl.model.reason import Reason
 from popctl.model.route import Family, Prefix, Route, RouteKey, route_table
@@ -44,18 +45,6 @@ class _Count:
         if self.healthy >= needed:
             return Condition.GOOD
         return Condition.UNSURE if self.healthy + self.unknown >= needed else Condition.BAD
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What overrides health for a service: a rung of the ladder, and until when time alone keeps it there."""
-
-    announce: Announce
-    reason: Reason
-    until: Instant = NEVER
-    drained: bool = False
-    """Graceful shutdown came before it."""
-    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +88,17 @@ def _choose(
 ) -> tuple[duty.Standing, Instant]:
     of_service = [verdicts[backend] for backend in service.backends]
     count = _Count(of_service.count(Verdict.UP), of_service.count(Verdict.UNKNOWN))
-    order = _order(service, pop, view, now)
+    before = view.memory.get(service.name, _NEW)
+    ordered = orders.of_service(service, pop, view, before, now)
+    order = ordered.order
     inputs = lifecycle.Inputs(
         condition=count.condition(service.minimum_healthy),
         inherited=view.actual.inherited,
         carried=any(key.prefix in service.prefixes for key in view.actual.routes),
         kept_out=order is not None and order.announce is Announce.WITHDRAWN,
+        stays_out=order is not None,
     )
-    felt = lifecycle.feel(view.memory.get(service.name, _NEW), inputs, pop.timing, now)
+    felt = lifecycle.feel(replace(before, work=ordered.progress), inputs, pop.timing, now)
     leaving = None if order is None else duty.Leaving(forced=order.forced)
     ruling = duty.ruling(service, pop, view, felt, leaving, now)
     memory = _advance(felt, inputs, ruling, pop, now)
@@ -136,35 +128,8 @@ def _advance(felt: Memory, inputs: lifecycle.Inputs, ruling: Ruling | None, pop:
     return memory
 
 
-def _order(service: Service, pop: Pop, view: View, now: Instant) -> _Order | None:
-    """Return what overrides health, strongest first."""
-    if view.state_corrupt and not pop.start_without_state:
-        return _Order(Announce.WITHDRAWN, Reason.STATE_FILE_CORRUPT)
-    orders = [_withdraw_order(intent, now) for intent in view.intents if _withdraws(intent, service)]
-    if view.stopping_since is not None:
-        drain_s = pop.timing.stop_drain_s
-        drained_at = view.stopping_since + drain_s
-        orders.append(
-            _Order(Announce.GRACEFUL_SHUTDOWN, Reason.STOPPING, drained_at)
-            if now < drained_at
-            else _Order(Announce.WITHDRAWN, Reason.STOPPING, drained=drain_s > 0)
-        )
-    withdrawn = [order for order in orders if order.announce is Announce.WITHDRAWN]
-    return next(iter(withdrawn or orders), None)
-
-
-def _withdraws(intent: Intent, service: Service) -> bool:
-    return intent.kind is IntentKind.WITHDRAW and intent.target == service.name
-
-
-def _withdraw_order(intent: Intent, now: Instant) -> _Order:
-    if now < intent.drain_until:
-        return _Order(Announce.GRACEFUL_SHUTDOWN, Reason.OPERATOR_DRAIN, intent.drain_until, forced=intent.forced)
-    return _Order(Announce.WITHDRAWN, Reason.OPERATOR_WITHDRAW, drained=intent.drain_s > 0, forced=intent.forced)
-
-
 def _rung(
-    memory: Memory, order: _Order | None, ruling: Ruling | None, condition: Condition, pop: Pop, now: Instant
+    memory: Memory, order: Order | None, ruling: Ruling | None, condition: Condition, pop: Pop, now: Instant
 ) -> _Rung:
     """Return the rung of the ladder."""
     if memory.phase is Phase.IN:
@@ -177,6 +142,8 @@ def _rung(
         case Phase.START:
             return _Rung(Announce.WITHDRAWN, Reason.NOT_YET_KNOWN)
         case Phase.OUT:
+            if order is not None and condition is Condition.GOOD:
+                return _Rung(Announce.WITHDRAWN, order.reason, order.until)
             reason = Reason.TOO_FEW_BACKENDS if condition is Condition.BAD else Reason.TOO_FEW_KNOWN
             return _Rung(Announce.WITHDRAWN, reason, order.until if order else NEVER)
         case Phase.WARMING:
@@ -186,19 +153,19 @@ def _rung(
             return _Rung(Announce.WITHDRAWN, reason, max(warm_at, held_until))
 
 
-def _kept(memory: Memory, order: _Order | None, ruling: Ruling) -> _Rung:
+def _kept(memory: Memory, order: Order | None, ruling: Ruling) -> _Rung:
     """Return where a service stands that should leave and may not, or not yet.
 
     While the permit is on its way nothing is told to routers. A service that was drained stays where its drain has
     taken it, which is the lowest preference of all.
     """
-    drained = order is not None and (order.drained or order.announce is Announce.GRACEFUL_SHUTDOWN)
-    if drained:
-        return _Rung(Announce.GRACEFUL_SHUTDOWN, ruling.reason, order.until if order else NEVER)
-    return _Rung(Announce.DEPREFERRED if memory.held else Announce.NORMAL, ruling.reason)
+    until = NEVER if order is None else order.until
+    if order is not None and (order.drained or order.announce is Announce.GRACEFUL_SHUTDOWN):
+        return _Rung(Announce.GRACEFUL_SHUTDOWN, ruling.reason, until)
+    return _Rung(Announce.DEPREFERRED if memory.held else Announce.NORMAL, ruling.reason, until)
 
 
-def _announced(memory: Memory, order: _Order | None, pop: Pop) -> _Rung:
+def _announced(memory: Memory, order: Order | None, pop: Pop) -> _Rung:
     held_until = NEVER if memory.unknown_since is None else memory.unknown_since + pop.timing.unknown_hold_s
     if order is not None:
         return _Rung(order.announce, order.reason, min(order.until, held_until))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from popctl.core import guard, health, lifecycle
-from popctl.core.guard import Cause, Ruling, Withdrawal
+from popctl.core.guard import Cause, Permission, Ruling, Withdrawal
 from popctl.model.desired import Actual, ServiceDecision
 from popctl.model.fleet import FleetWish, PopReport, ServiceReport
 from popctl.model.floor import FleetSettings
@@ -65,6 +65,30 @@ def ruling(
         forced=order is not None and order.forced,
     )
     return guard.judge(wanted, pop.fleet.floor, view.fleet, now)
+
+
+def forecast(service: Service, pop: Pop, view: View, now: Instant) -> tuple[int | None, Reason]:
+    """Return how many others would be left serving if the PoP withdrew now by order, and what speaks against it.
+
+    None and `single-pop` without a fleet; `permitted` when nothing is seen that speaks against it, though only the
+    store can grant it.
+    """
+    if pop.fleet is None:
+        return None, Reason.SINGLE_POP
+    left = sum(one.counts(service.name) for name, one in view.fleet.members.items() if name != pop.name)
+    wanted = Withdrawal(
+        pop=pop.name,
+        region=pop.fleet.region,
+        service=service.name,
+        cause=Cause.OPERATOR,
+        carried=_carried(service, view.actual),
+        bad_since=now,
+    )
+    found = guard.judge(wanted, pop.fleet.floor, view.fleet, now)
+    if found.permission is Permission.HOLD or found.reason is Reason.NOT_ANNOUNCED:
+        return left, found.reason
+    against = guard.floor_refusal(pop.fleet.floor, service.name, pop.name, pop.fleet.region, view.fleet.members)
+    return left, against or Reason.PERMITTED
 
 
 def patient_until(pop: Pop, memory: Memory) -> Instant:

@@ -30,6 +30,8 @@ class Inputs:
     """ExaBGP carries a route of this service."""
     kept_out: bool
     """An order keeps the service withdrawn, whatever its health."""
+    stays_out: bool = False
+    """An order is on its way to that. It keeps what is announced, and never brings back what is not."""
 
 
 def feel(memory: Memory, inputs: Inputs, timing: Timing, now: Instant) -> Memory:
@@ -42,7 +44,7 @@ def feel(memory: Memory, inputs: Inputs, timing: Timing, now: Instant) -> Memory
             return memory
         # Adoption: a route that is out there is kept until health says otherwise, without a new warm-up. A restart
         # of the agent must not be seen by any router.
-        memory = Memory(phase=Phase.IN if inputs.carried else Phase.OUT, since=now)
+        memory = replace(memory, phase=Phase.IN if inputs.carried else Phase.OUT, since=now)
     memory = replace(memory, ordered_since=_since(memory.ordered_since, now) if inputs.kept_out else None)
     match inputs.condition:
         case Condition.GOOD:
@@ -75,7 +77,7 @@ def advance(memory: Memory, inputs: Inputs, timing: Timing, now: Instant, *, may
             return memory
         case Phase.IN:
             return _stay_or_leave(memory, inputs, timing, now, may_leave=may_leave)
-        case _ if inputs.kept_out:
+        case _ if inputs.kept_out or inputs.stays_out:
             return memory if memory.phase is Phase.OUT else _out(memory, now)
         case _:
             return _rise(memory, inputs.condition, timing, now)

@@ -11,6 +11,7 @@ from popctl.model.desired import Actual
 from popctl.model.fleet import FleetView
 from popctl.model.instant import Instant
 from popctl.model.load import BackendLoad
+from popctl.model.maintenance import Progress
 from popctl.model.observation import Intent
 from popctl.model.probe import ProbeKey
 from popctl.model.reason import Reason
@@ -65,6 +66,8 @@ class Memory:
     """When the service fell, newest last, inside the flap window."""
     bad_since: Instant | None = None
     """Since when health wants the service out, or has kept it out; None when enough backends are healthy."""
+    work: Progress | None = None
+    """How far planned work has got; None without any."""
     ordered_since: Instant | None = None
     """Since when an order wants the service out."""
     held: bool = False

@@ -33,7 +33,7 @@ VERSION = 1
 
 JsonObject: TypeAlias = dict[str, Any]
 
-_BEFORE_ANY = float("-inf")
+_WORDS = {"never": NEVER, "never-yet": -NEVER}
 
 
 class EventKind(StrEnum):
@@ -281,10 +281,14 @@ def _make_converter() -> cattrs.Converter:
     _register(converter, Address, lambda data, _: ip_address(data))
     _register(converter, Prefix, lambda data, _: ip_network(data))
     _register(converter, RouteTable, _structure_routes)
-    # JSON has no infinity, and a view that was never read is that old.
-    converter.register_unstructure_hook(float, lambda value: None if value == _BEFORE_ANY else value)
-    converter.register_structure_hook(float, lambda value, _: _BEFORE_ANY if value is None else float(value))
+    # JSON has no infinity, and a view that was never read is that old, an order without an end lasts that long.
+    converter.register_unstructure_hook(float, _float_or_word)
+    converter.register_structure_hook(float, lambda value, _: _WORDS.get(value) or float(value))
     return converter
+
+
+def _float_or_word(value: float) -> float | str:
+    return next((word for word, endless in _WORDS.items() if value == endless), value)
 
 
 def _is_table(kind: Any) -> bool:  # noqa: ANN401 - any type may be asked about
