@@ -57,7 +57,8 @@ class Api:
         self._pop = pop
         self._metrics = metrics
         self._reporter = Reporter(pop, loop, last_seen, clocks.monotonic, build, watch)
-        self._desk = Desk(pop, loop, store, self._reporter, clocks)
+        self.desk = Desk(pop, loop, store, self._reporter, clocks)
+        """Where orders are taken."""
         self._question_rate = RateLimit(clocks.monotonic)
         self._order_rate = RateLimit(clocks.monotonic)
         self._running = 0
@@ -69,7 +70,7 @@ class Api:
             ApiSocketError: another agent listens there, or the path cannot be used.
         """
         async with serving(self.application(), self._pop.paths.api_socket):
-            await asyncio.get_running_loop().create_future()
+            await self.desk.expire()
 
     def application(self) -> web.Application:
         """Return the application, not yet bound to anything."""
@@ -78,6 +79,8 @@ class Api:
             [
                 web.get("/v1/status", self._status),
                 web.get("/v1/why/{prefix:.+}", self._why),
+                web.get("/v1/fleet", self._fleet),
+                web.get("/v1/preview/withdraw/{service}", self._preview),
                 web.get("/v1/intents", self._intents),
                 web.post("/v1/intents", self._place),
                 web.delete("/v1/intents/{kind}/{target}", self._lift),
@@ -127,6 +130,19 @@ class Api:
             raise api_problems.unknown_target("prefix", request.match_info["prefix"], known)
         return await _json(why)
 
+    async def _fleet(self, _: web.Request) -> web.Response:
+        fleet = self._reporter.fleet()
+        if fleet is None:
+            raise api_problems.no_fleet()
+        return await _json(fleet)
+
+    async def _preview(self, request: web.Request) -> web.Response:
+        found = self._reporter.preview(request.match_info["service"])
+        if not found.services:
+            known = [service.name for service in self._pop.services]
+            raise api_problems.unknown_target("service", request.match_info["service"], known)
+        return await _json(found)
+
     async def _intents(self, _: web.Request) -> web.Response:
         return await _json(self._reporter.intents())
 
@@ -135,17 +151,17 @@ class Api:
             order = decode_order(await _body(request))
         except OrderError as error:
             raise api_problems.bad_request(error.problems) from error
-        return await _json(await self._desk.place(order, await _owner(request)))
+        return await _json(await self.desk.place(order, await _owner(request)))
 
     async def _lift(self, request: web.Request) -> web.Response:
         kinds = tuple(IntentKind)
         if request.match_info["kind"] not in kinds:
             raise api_problems.unknown_target("kind of order", request.match_info["kind"], kinds)
         kind, target = IntentKind(request.match_info["kind"]), request.match_info["target"]
-        return await _json(await self._desk.lift(kind, target, _reason(request), await _owner(request)))
+        return await _json(await self.desk.lift(kind, target, _reason(request), await _owner(request)))
 
     async def _reset(self, request: web.Request) -> web.Response:
-        return await _json(await self._desk.reset(_reason(request), await _owner(request)))
+        return await _json(await self.desk.reset(_reason(request), await _owner(request)))
 
     async def _scrape(self, _: web.Request) -> web.Response:
         # In a thread: text for hundreds of backends takes long enough to make a probe late.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,16 +13,18 @@ from typing import Any, TypeAlias
 import structlog
 
 from popctl.agent import api_problems
+from popctl.agent.api_problems import RefusedError
 from popctl.agent.api_status import Reporter
 from popctl.agent.events import IntentsChanged
 from popctl.agent.intents import IntentStore, StateCorruptError, StateWriteError
 from popctl.agent.loop import Loop
 from popctl.core import health
 from popctl.core.backend_drain import refusals
-from popctl.model.instant import Instant
+from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import Intent, IntentKind
 from popctl.model.pop import Backend, Pop, Service
 from popctl.model.view import Verdict
+from popctl.wire import audit
 from popctl.wire.agent_api import OrderReply
 from popctl.wire.agent_order import EVERY_SERVICE, Order
 
@@ -31,9 +32,12 @@ _LOG = structlog.get_logger("popctl.orders")
 
 DECIDED_WITHIN_S = 2.0
 """How long an answer waits for the loop; the order stands even if the loop is slower."""
+EXPIRY_LOOK_S = 1.0
 WRITTEN_WITHIN_S = 5.0
 """How long an order waits for the one before it: a disk that hangs must not collect requests."""
 _AUDIT_MODE = 0o600
+_LONGEST_LINE_BYTES = 2**20
+"""Far more than before and after of every order of a PoP."""
 
 _Orders: TypeAlias = Mapping[tuple[IntentKind, str], Intent]
 
@@ -106,6 +110,30 @@ class Desk:
                 raise api_problems.not_written(str(error)) from error
             what = {"action": "reset", "was_corrupt": corrupt.problem, "kept_as": None if kept is None else str(kept)}
             return await self._tell((), owner, reason, what, changed=True)
+
+    async def expire(self) -> None:
+        """Take orders that have expired off the books, until cancelled."""
+        while True:
+            with suppress(RefusedError):
+                await self.forget_expired()
+            await asyncio.sleep(EXPIRY_LOOK_S)
+
+    async def forget_expired(self) -> None:
+        """Take orders that have expired off the books. They meant nothing any more before that.
+
+        Raises:
+            RefusedError: the state file cannot be written; they mean nothing all the same.
+        """
+        now = self._clocks.monotonic()
+        due = [intent for intent in self._store.intents if intent.expires <= now]
+        if due and self._store.corrupt is None:
+            await self._forget(due)
+
+    async def _forget(self, due: list[Intent]) -> None:
+        async with self._turn():
+            after = {key: one for key, one in _by_target(self._store.intents).items() if one not in due}
+            what = {"action": "expire", "kind": IntentKind.WITHDRAW, "targets": tuple(one.target for one in due)}
+            await self._change("popctl", "the order has expired", after, what, changed=True)
 
     async def _change(
         self, owner: str, reason: str, after: _Orders, what: dict[str, Any], *, changed: bool
@@ -193,6 +221,9 @@ class Desk:
             drain_s=drain_s,
             drain_until=now + drain_s if drain_s else 0.0,
             then=order.then,
+            expires_unix_s=self._clocks.wall() + order.expires_s if order.expires_s else None,
+            expires=now + order.expires_s if order.expires_s else NEVER,
+            forced=order.force and order.kind is IntentKind.WITHDRAW,
         )
 
     def _interlock(self, name: str) -> None:
@@ -236,7 +267,7 @@ def _by_target(intents: Iterable[Intent]) -> dict[tuple[IntentKind, str], Intent
 
 
 def _plain(intents: Iterable[Intent]) -> list[dict[str, object]]:
-    keys = ("kind", "target", "reason", "owner", "created_unix_s", "drain_s", "then")
+    keys = ("kind", "target", "reason", "owner", "created_unix_s", "drain_s", "then", "expires_unix_s", "forced")
     enums = ("kind", "then")
     return [
         {key: getattr(intent, key) for key in keys} | {key: getattr(intent, key).value for key in enums}
@@ -246,10 +277,10 @@ def _plain(intents: Iterable[Intent]) -> list[dict[str, object]]:
 
 def _append(path: Path, entry: dict[str, Any]) -> bool:
     """Add a line to the audit file. It never stands in the way of an order that is in force already."""
-    line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, _AUDIT_MODE)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, _AUDIT_MODE)
         try:
+            line = audit.encode(entry, _last_line(descriptor))
             written = os.write(descriptor, line)
             os.fsync(descriptor)
         finally:
@@ -258,3 +289,9 @@ def _append(path: Path, entry: dict[str, Any]) -> bool:
         _LOG.error("audit file not written", path=str(path), error=error.strerror)
         return False
     return written == len(line)
+
+
+def _last_line(descriptor: int) -> bytes:
+    size = os.fstat(descriptor).st_size
+    begin = max(size - _LONGEST_LINE_BYTES, 0)
+    return os.pread(descriptor, size - begin, begin).rstrip(b"\n").rpartition(b"\n")[2]

@@ -40,6 +40,12 @@ def unknown_target(kind: str, found: str, known: Iterable[str]) -> RefusedError:
     )
 
 
+def no_fleet() -> RefusedError:
+    """This PoP is in no fleet."""
+    detail = "the configuration says `fleet: none`"
+    return RefusedError(Problem(status=NOT_FOUND, code="no-fleet", title="This PoP is in no fleet", detail=detail))
+
+
 def interlocked(detail: str) -> RefusedError:
     """The order would take a service below its minimum."""
     return RefusedError(

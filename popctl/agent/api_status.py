@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.loop import Loop
 from popctl.agent.sa_watch import SaWatch
-from popctl.core import health, lifecycle, members
+from popctl.core import duty, health, lifecycle, members, orders
 from popctl.model.desired import Actual, ServiceDecision
 from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import Intent, IntentKind
@@ -23,6 +23,9 @@ from popctl.model.view import Memory, Phase, View
 from popctl.wire import agent_api as wire
 from popctl.wire.agent_api import RouteState
 from popctl.wire.agent_balancer import BalancerStatus, DrainStatus, PlaceStatus
+from popctl.wire.agent_order import EVERY_SERVICE
+from popctl.wire.fleet_api import FleetStatus, fleet_status
+from popctl.wire.preview_api import ServicePreview, WithdrawPreview
 
 _NO_ROUTES = route_table()
 
@@ -73,8 +76,34 @@ class Reporter:
             sessions=self._sessions(view.actual),
             services=tuple(self._service(service, view, now) for service in pop.services),
             backends=tuple(self._backend(backend, view, now) for backend in pop.backends.values()),
-            intents=tuple(_intent(intent, now) for intent in view.intents),
+            intents=tuple(self._intent(intent, view, now) for intent in view.intents),
             balancer=self._balancer(view),
+        )
+
+    def fleet(self) -> FleetStatus | None:
+        """Return the fleet as it is known here; None without one."""
+        if self._pop.fleet is None:
+            return None
+        fleet, view = self._pop.fleet, self._loop.world.view().fleet
+        return fleet_status(fleet.name, self._pop.name, fleet.floor, view, self._clock())
+
+    def preview(self, target: str) -> WithdrawPreview:
+        """Return what would follow if `target`, a service or all, were withdrawn now; nothing for an unknown one."""
+        named = [one for one in self._pop.services if target in (EVERY_SERVICE, one.name)]
+        return WithdrawPreview(services=tuple(self._preview(service) for service in named))
+
+    def _preview(self, service: Service) -> ServicePreview:
+        view, now = self._loop.world.view(), self._clock()
+        left, verdict = duty.forecast(service, self._pop, view, now)
+        decision = self._decision(service)
+        return ServicePreview(
+            name=service.name,
+            announce=decision.announce,
+            healthy=decision.healthy,
+            sessions=orders.sessions(service, self._pop, view, now).count,
+            pops_left=left,
+            verdict=verdict,
+            held=verdict not in (Reason.SINGLE_POP, Reason.PERMITTED, Reason.NOT_ANNOUNCED),
         )
 
     def why(self, prefix: Prefix) -> wire.Why | None:
@@ -90,7 +119,7 @@ class Reporter:
             service=self._service(service, view, now, only=of_service),
             memory=self._memory(view.memory.get(service.name, Memory()), now),
             intents=tuple(
-                _intent(intent, now)
+                self._intent(intent, view, now)
                 for intent in view.intents
                 if (intent.target == service.name if intent.kind is IntentKind.WITHDRAW else intent.target in names)
             ),
@@ -109,7 +138,7 @@ class Reporter:
         """Return the orders that decisions go by."""
         view, now = self._loop.world.view(), self._clock()
         return wire.Intents(
-            intents=tuple(_intent(intent, now) for intent in view.intents), state_corrupt=view.state_corrupt
+            intents=tuple(self._intent(intent, view, now) for intent in view.intents), state_corrupt=view.state_corrupt
         )
 
     def check(self, turned_within_s: float) -> wire.Check:
@@ -243,6 +272,24 @@ class Reporter:
             age_s=now - last.at if last else None,
         )
 
+    def _intent(self, intent: Intent, view: View, now: Instant) -> wire.IntentStatus:
+        service = next((one for one in self._pop.services if one.name == intent.target), None)
+        planned = service is not None and intent.kind is IntentKind.WITHDRAW
+        work = view.memory.get(intent.target, Memory()).work if planned else None
+        return wire.IntentStatus(
+            kind=intent.kind,
+            target=intent.target,
+            reason=intent.reason,
+            owner=intent.owner,
+            created_unix_s=intent.created_unix_s,
+            drain_left_s=max(intent.drain_until - now, 0.0),
+            then=intent.then,
+            expires_in_s=None if intent.expires == NEVER else max(intent.expires - now, 0.0),
+            stage=work.stage if work else "",
+            sessions_left=orders.sessions(service, self._pop, view, now).count if planned and service else None,
+            forced=intent.forced,
+        )
+
     def _memory(self, memory: Memory, now: Instant) -> wire.MemoryStatus:
         timing = self._pop.timing
         warming = memory.phase is Phase.WARMING
@@ -270,18 +317,6 @@ def route_state(key: RouteKey, wanted: Route | None, actual: Actual) -> RouteSta
         return RouteState.PROVEN if carried == wanted else RouteState.PENDING
     replayed = wanted is None and carried is not None
     return RouteState.PENDING if replayed else RouteState.SESSION_DOWN
-
-
-def _intent(intent: Intent, now: Instant) -> wire.IntentStatus:
-    return wire.IntentStatus(
-        kind=intent.kind,
-        target=intent.target,
-        reason=intent.reason,
-        owner=intent.owner,
-        created_unix_s=intent.created_unix_s,
-        drain_left_s=max(intent.drain_until - now, 0.0),
-        then=intent.then,
-    )
 
 
 def _drains(order: Intent, backend: Backend) -> bool:

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
+from popctl.model.fleet import FleetView
+from popctl.model.meter import MeterEvent
 from popctl.model.observation import Intent, Observation
 
 
@@ -45,4 +47,20 @@ class TablesChanged:
     actual: BalancerActual
 
 
-Event: TypeAlias = Observation | ActualChanged | IntentsChanged | StopOrdered | TablesInherited | TablesChanged
+@dataclass(frozen=True, slots=True)
+class FleetChanged:
+    """The fleet's hand heard something: the whole new view."""
+
+    view: FleetView
+
+
+Event: TypeAlias = (
+    Observation
+    | ActualChanged
+    | IntentsChanged
+    | StopOrdered
+    | TablesInherited
+    | TablesChanged
+    | FleetChanged
+    | MeterEvent
+)

@@ -16,16 +16,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from popctl.model.instant import Instant
+from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import DrainEnd, Intent, IntentKind
 from popctl.wire.errors import WireError
 
-FORMAT = 2
+FORMAT = 3
 _WITHOUT_THEN = 1
 """The format before drains had an end: still read, never written."""
+_WITHOUT_FORCED = 2
+"""The format before orders could expire or be forced: still read, never written."""
 _MODE = 0o600
 _KEYS = frozenset(("kind", "target", "reason", "owner", "created_unix_s", "drain_s"))
-_KEYS_OF = {_WITHOUT_THEN: _KEYS, FORMAT: _KEYS | {"then"}}
+_KEYS_OF = {
+    _WITHOUT_THEN: _KEYS,
+    _WITHOUT_FORCED: _KEYS | {"then"},
+    FORMAT: _KEYS | {"then", "forced", "expires_unix_s"},
+}
 
 
 class StateError(Exception):
@@ -59,7 +65,7 @@ def decode_state(content: bytes) -> tuple[Intent, ...]:
     """Read the whole file; `drain_until` is left for `with_deadline`.
 
     Raises:
-        WireError: `content` is not what `encode_state` of this version or the one before returns.
+        WireError: `content` is not what `encode_state` of this version or one before it returns.
     """
     try:
         document = json.loads(content)
@@ -80,7 +86,12 @@ def with_deadline(intent: Intent, *, unix_s: float, now: Instant) -> Intent:
     clock that was set back while the agent was away cannot keep a service announced for longer than ordered.
     """
     left_s = min(max(intent.created_unix_s + intent.drain_s - unix_s, 0.0), intent.drain_s)
-    return replace(intent, drain_until=now + left_s if left_s else 0.0)
+    expires = intent.expires_unix_s
+    return replace(
+        intent,
+        drain_until=now + left_s if left_s else 0.0,
+        expires=NEVER if expires is None else now + max(expires - unix_s, 0.0),
+    )
 
 
 class IntentStore:
@@ -158,6 +169,8 @@ def _believe(document: dict[str, Any]) -> tuple[Intent, ...]:
 
 def _unstructure(intent: Intent, keys: AbstractSet[str]) -> dict[str, Any]:
     plain = {key: getattr(intent, key) for key in keys}
+    if plain.get("expires_unix_s") is not None:
+        plain["expires_unix_s"] = float(plain["expires_unix_s"])
     return plain | {"created_unix_s": float(intent.created_unix_s), "drain_s": float(intent.drain_s)}
 
 
@@ -167,6 +180,8 @@ def _structure(item: dict[str, Any], keys: AbstractSet[str]) -> Intent:
     for key in ("target", "reason", "owner"):
         if not isinstance(item[key], str):
             raise TypeError(key)
+    if not isinstance(item.get("forced", False), bool):
+        raise TypeError("forced")
     return Intent(
         kind=IntentKind(item["kind"]),
         target=item["target"],
@@ -175,6 +190,8 @@ def _structure(item: dict[str, Any], keys: AbstractSet[str]) -> Intent:
         created_unix_s=float(item["created_unix_s"]),
         drain_s=float(item["drain_s"]),
         then=DrainEnd(item.get("then", DrainEnd.WAIT)),
+        forced=item.get("forced", False),
+        expires_unix_s=None if item.get("expires_unix_s") is None else float(item["expires_unix_s"]),
     )
 
 

@@ -13,12 +13,23 @@ from typing import TextIO
 
 import structlog
 
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered, TablesChanged, TablesInherited
+from popctl.agent.events import (
+    ActualChanged,
+    Event,
+    FleetChanged,
+    IntentsChanged,
+    StopOrdered,
+    TablesChanged,
+    TablesInherited,
+)
 from popctl.agent.world import World
 from popctl.core.decide import Decision
 from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
+from popctl.model.fleet import FleetView
 from popctl.model.instant import Instant
+from popctl.model.load import LoadSample
+from popctl.model.meter import DaemonDied, DaemonStarted, MeterLost, Overloaded
 from popctl.model.observation import Observation
 from popctl.wire import journal as wire
 
@@ -50,6 +61,8 @@ class Journal:
         self._max_bytes = max_bytes
         self._file: TextIO | None = None
         self._written = 0
+        self._fleet = FleetView()
+        """As of the last line: what the next change is told against."""
         self._flushed_at: Instant = 0.0
         self.failures = 0
         """How many times writing failed; each time the journal pauses until its next file."""
@@ -63,6 +76,7 @@ class Journal:
             self._file = self._path.open("w", encoding="utf-8")
             self._path.chmod(0o640)
             self._written = 0
+            self._fleet = self._world.view().fleet
             self._write(
                 wire.encode_start(
                     wire.StartLine(
@@ -84,7 +98,7 @@ class Journal:
         if self._file is None or (not events and decision is None):
             return
         try:
-            self._write(wire.encode_turn(_line(now, events, decision)))
+            self._write(wire.encode_turn(self._line(now, events, decision)))
             if decision is not None or now - self._flushed_at >= FLUSH_EVERY_S:
                 self._file.flush()
                 self._flushed_at = now
@@ -101,6 +115,28 @@ class Journal:
             with contextlib.suppress(OSError):
                 self._file.close()
             self._file = None
+
+    def _line(self, now: Instant, events: tuple[Event, ...], decision: Decision | None) -> wire.TurnLine:
+        taken_down = None if decision is None else wire.DecisionRecord.of(decision.desired, decision.wake_at)
+        return wire.TurnLine(at=now, events=tuple(self._record(event) for event in events), decision=taken_down)
+
+    def _record(self, event: Event) -> wire.Record:
+        match event:
+            case Observation() | LoadSample() | DaemonDied() | DaemonStarted() | Overloaded() | MeterLost():
+                return event
+            case ActualChanged(actual):
+                return actual
+            case IntentsChanged(intents, corrupt):
+                return wire.IntentsRecord(intents, corrupt)
+            case StopOrdered():
+                return wire.StopRecord()
+            case TablesInherited(alive):
+                return wire.InheritedRecord(alive)
+            case TablesChanged(balancer):
+                return balancer
+            case FleetChanged(view):
+                before, self._fleet = self._fleet, view
+                return wire.FleetRecord.of(before, view)
 
     def _write(self, line: str) -> None:
         if self._file is not None:
@@ -123,31 +159,10 @@ class Journal:
         path.replace(path.with_name(f"{path.name}.1"))
 
 
-def _line(now: Instant, events: tuple[Event, ...], decision: Decision | None) -> wire.TurnLine:
-    taken_down = None if decision is None else wire.DecisionRecord.of(decision.desired, decision.wake_at)
-    return wire.TurnLine(at=now, events=tuple(_record(event) for event in events), decision=taken_down)
-
-
-def _record(event: Event) -> wire.Record:
-    match event:
-        case Observation():
-            return event
-        case ActualChanged(actual):
-            return actual
-        case IntentsChanged(intents, corrupt):
-            return wire.IntentsRecord(intents, corrupt)
-        case StopOrdered():
-            return wire.StopRecord()
-        case TablesInherited(alive):
-            return wire.InheritedRecord(alive)
-        case TablesChanged(balancer):
-            return balancer
-
-
-def event_of(record: wire.Record) -> Event:
-    """Return the event that `record` was taken down from."""
+def event_of(record: wire.Record, fleet: FleetView) -> Event:
+    """Return the event that `record` was taken down from. `fleet` is as the event found it."""
     match record:
-        case Observation():
+        case Observation() | LoadSample() | DaemonDied() | DaemonStarted() | Overloaded() | MeterLost():
             return record
         case Actual():
             return ActualChanged(record)
@@ -159,3 +174,5 @@ def event_of(record: wire.Record) -> Event:
             return TablesInherited(alive)
         case BalancerActual():
             return TablesChanged(record)
+        case wire.FleetRecord():
+            return FleetChanged(record.after(fleet))

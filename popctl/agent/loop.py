@@ -13,6 +13,7 @@ from popctl.bgp.speaker import Speaker
 from popctl.core import reconcile
 from popctl.core.decide import Decision
 from popctl.model.balancer import Tables
+from popctl.model.fleet import FleetWish
 from popctl.model.instant import Instant
 
 HEARTBEAT_S = 0.5
@@ -48,6 +49,21 @@ class NoSteering:
         raise AssertionError(f"SAs to end without a balancer: {backends}")
 
 
+class Duty(Protocol):
+    """Who takes what the fleet is to be told and asked. Takes it at once."""
+
+    def set(self, wish: FleetWish) -> None:
+        """Make `wish` the wanted state; see `popctl.fleet.fleet`."""
+
+
+class NoDuty:
+    """A PoP without a fleet."""
+
+    def set(self, wish: FleetWish) -> None:
+        """Cannot be: nobody wishes anything here."""
+        raise AssertionError(f"a wish without a fleet: {wish}")
+
+
 class Loop:
     """Owns the queue and the World's only thread of control."""
 
@@ -58,6 +74,7 @@ class Loop:
         clock: Callable[[], Instant],
         sinks: tuple[TurnSink, ...] = (),
         steering: Steering | None = None,
+        fleet: Duty | None = None,
     ) -> None:
         self.world = world
         self.turned_at: Instant = clock()
@@ -66,6 +83,7 @@ class Loop:
         """The last one made; None before the first turn."""
         self._speaker = speaker
         self._steering = steering or NoSteering()
+        self._fleet = fleet or NoDuty()
         self._clock = clock
         self._sinks = sinks
         self._queue: deque[Event] = deque()
@@ -118,6 +136,9 @@ class Loop:
             sink.turn(now, events, decision)
 
     async def _apply(self, decision: Decision) -> None:
+        if decision.desired.fleet is not None:
+            # Before any route moves: a permit that is given up here is gone from the view of the next turn.
+            self._fleet.set(decision.desired.fleet)
         view = self.world.view()
         for step in reconcile.plan(decision.desired, view.actual, self._ordered, view.balancer):
             match step:

@@ -22,14 +22,17 @@ from random import Random
 
 import structlog
 
+from popctl.agent.alarm import Alarm
 from popctl.agent.api import Api
 from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
 from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
+from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
 from popctl.agent.loop import Loop
+from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.notify import Notifier
 from popctl.agent.sa_watch import SaWatch
@@ -99,6 +102,8 @@ class Agent:
         )
         self._watch_sas = SaWatch(pop, clock)
         self._steering = _steering(pop, self._put, self._watch_sas)
+        digest = sha256(configured.text.encode()).hexdigest()[:16]
+        self._fleet = fleet_hand(pop, digest, self._put, clock=clock, alive=self._loop_turns)
         self._speaker = ExaBgpSpeaker(pop, clock=clock, alive=self._loop_turns)
         self._metrics = Metrics(
             pop=pop,
@@ -121,8 +126,9 @@ class Agent:
             self._world,
             self._speaker,
             clock,
-            (self._journal, self._metrics, last_seen, self._watch_sas),
+            (self._journal, self._metrics, last_seen, self._watch_sas, Alarm()),
             self._steering,
+            self._fleet,
         )
         self._senses = Senses(
             pop,
@@ -132,6 +138,8 @@ class Agent:
             entropy=os.urandom,
             rng=Random(os.urandom(16)),  # noqa: S311 - jitter only; entropy is for the wire
         )
+        rng = Random(os.urandom(16))  # noqa: S311 - jitter only
+        self._meters = meter_clients(pop, self._put, clock=clock, rng=rng)
         self._api = Api(
             pop=pop,
             loop=self._loop,
@@ -139,7 +147,7 @@ class Agent:
             last_seen=last_seen,
             metrics=self._metrics.text,
             clocks=Clocks(monotonic=clock, wall=time.time),
-            build=Build(version=VERSION, config_digest=sha256(configured.text.encode()).hexdigest()[:16]),
+            build=Build(version=VERSION, config_digest=digest),
             watch=self._watch_sas,
         )
         self._notifier = Notifier()
@@ -171,6 +179,8 @@ class Agent:
                     self._metrics.watch_lag(),
                     self._watch(),
                     self._watch_sas.run(),
+                    self._fleet.run(),
+                    *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
                 )
             ]
@@ -178,6 +188,8 @@ class Agent:
             for part in parts:
                 part.cancel()
         self._journal.close()
+        if ending is not Ending.REPLACE:
+            await self._fleet.release()
         if ending is Ending.REPLACE:
             signal.pthread_sigmask(signal.SIG_BLOCK, OBEYED)
             # What arrived before that is on its way through the event loop.

@@ -20,6 +20,8 @@ from prometheus_client.registry import Collector
 from popctl.agent.api_status import route_state
 from popctl.agent.events import Event
 from popctl.agent.metrics_balancer import balancer_families
+from popctl.agent.metrics_fleet import fleet_families
+from popctl.agent.metrics_load import load_families
 from popctl.agent.world import World
 from popctl.core import health
 from popctl.core.decide import Decision
@@ -158,7 +160,11 @@ class Metrics(Collector):
         view = self._world.view()
         yield from self._agent(view)
         yield from self._services()
+        if self._pop.fleet is not None:
+            yield from fleet_families(view.fleet, self._standing.copy(), self._clock())
         yield from self._backends(view)
+        if any(backend.meter is not None for backend in self._pop.backends.values()):
+            yield from load_families(self._pop, view, self._clock())
         yield from self._probe_families()
         yield from self._bgp(view)
         if self._pop.tables is not None:

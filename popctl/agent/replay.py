@@ -78,7 +78,7 @@ def replay(lines: Iterable[str], parse: Callable[[StartLine], Pop]) -> Iterator[
 def _turn(world: World, number: int, line: TurnLine) -> Replayed | None:
     changed = False
     for record in line.events:
-        changed |= world.fold(event_of(record), line.at)
+        changed |= world.fold(event_of(record, world.view().fleet), line.at)
     decided = None
     if changed or line.at >= world.wake_at:
         decision = world.decide(line.at)

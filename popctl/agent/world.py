@@ -5,13 +5,24 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import assert_never
 
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered, TablesChanged, TablesInherited
-from popctl.core import health
+from popctl.agent.events import (
+    ActualChanged,
+    Event,
+    FleetChanged,
+    IntentsChanged,
+    StopOrdered,
+    TablesChanged,
+    TablesInherited,
+)
+from popctl.core import health, load, push
 from popctl.core.decide import Decision, decide
 from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
+from popctl.model.fleet import FleetView
 from popctl.model.instant import Instant
-from popctl.model.observation import Intent, Observation
+from popctl.model.load import BackendLoad, LoadSample
+from popctl.model.meter import DaemonDied, DaemonStarted, MeterEvent, MeterLost, Overloaded
+from popctl.model.observation import Intent, IntentKind, Observation
 from popctl.model.pop import Pop
 from popctl.model.probe import ProbeKey, Thresholds
 from popctl.model.view import Health, Memory, View
@@ -32,6 +43,8 @@ class World:
         self._actual = Actual()
         self._balancer = BalancerActual()
         self._alive: frozenset[int] | None = None
+        self._loads: dict[int, BackendLoad] = {}
+        self._fleet = FleetView()
         self._memory: dict[str, Memory] = {}
         self._stopping_since: Instant | None = None
         self._state_corrupt = False
@@ -56,6 +69,8 @@ class World:
         match event:
             case Observation():
                 return self._observe(event)
+            case LoadSample() | DaemonDied() | DaemonStarted() | Overloaded() | MeterLost():
+                return self._told(event)
             case ActualChanged(actual):
                 changed = actual != self._actual
                 self._actual = actual
@@ -66,6 +81,10 @@ class World:
             case TablesChanged(balancer):
                 changed = balancer != self._balancer
                 self._balancer = balancer
+                return changed
+            case FleetChanged(view):
+                changed = view != self._fleet
+                self._fleet = view
                 return changed
             case IntentsChanged(intents, corrupt):
                 self._intents, self._state_corrupt = intents, corrupt
@@ -87,6 +106,38 @@ class World:
         self._health[observation.key] = after
         return health.probe_verdict(before, need, observation.at) != health.probe_verdict(after, need, observation.at)
 
+    def _told(self, event: MeterEvent) -> bool:
+        match event:
+            case DaemonDied():
+                return self._died(event)
+            case LoadSample():
+                return self._measured(event)
+            case _:
+                # A push only ever makes things worse faster, and nothing else says that a backend is down.
+                return False
+
+    def _died(self, death: DaemonDied) -> bool:
+        backend = self.pop.backends.get(death.backend)
+        if backend is None:
+            return False
+        changed = False
+        for key, down in push.died(backend, death.at).items():
+            known = self._health.get(key, health.UNHEARD)
+            if known.heard_at is not None and known.heard_at > death.at:
+                # Something was heard since: it knows better than news of long ago.
+                continue
+            self._health[key] = down
+            changed |= known.verdict is not down.verdict
+        return changed
+
+    def _measured(self, sample: LoadSample) -> bool:
+        if sample.backend not in self.pop.backends:
+            return False
+        before = self._loads.get(sample.backend, load.UNHEARD)
+        self._loads[sample.backend] = load.fold(before, sample, self.pop.load_timing)
+        # Planned work waits for the last session to go.
+        return any(intent.kind is IntentKind.WITHDRAW for intent in self._intents)
+
     def view(self) -> View:
         """Return what is known, as the core reads it. Valid until the next `fold`."""
         return View(
@@ -96,6 +147,8 @@ class World:
             balancer=self._balancer,
             alive=self._alive,
             memory=MappingProxyType(self._memory),
+            loads=MappingProxyType(self._loads),
+            fleet=self._fleet,
             stopping_since=self._stopping_since,
             state_corrupt=self._state_corrupt,
         )
@@ -109,6 +162,8 @@ class World:
         self._balancer = view.balancer
         self._alive = view.alive
         self._memory = dict(view.memory)
+        self._loads = dict(view.loads)
+        self._fleet = view.fleet
         self._stopping_since = view.stopping_since
         self._state_corrupt = view.state_corrupt
 

@@ -138,7 +138,7 @@ def rejected(entry: Entry, now: Instant, patience: Patience) -> Entry:
     return replace(entry, flight=None, attempts=entry.attempts + 1, failed=True, not_before=now + patience.again_s)
 
 
-def step(  # noqa: PLR0911 - one return per rule
+def step(
     key: RouteKey, entry: Entry, target: Route | None, link: Link, patience: Patience, now: Instant, *, up: bool
 ) -> tuple[Entry, Order | None]:
     """Return what to order now, if anything, and the entry after it."""

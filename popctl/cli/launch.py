@@ -37,6 +37,11 @@ def replay(file: Path, /, *arguments: Rest) -> int:
     return _become("popctl.agent.replay", str(file), *arguments)
 
 
+def meter(*arguments: Rest) -> int:
+    """Measure this backend, watch its VPN daemons, and tell agents (`popctl meter --help`)."""
+    return _become("popctl.meter", *arguments)
+
+
 def lab(*arguments: Rest) -> int:
     """Raise, break and watch the lab of a checkout (`popctl lab --help`)."""
     checkout = Path(popctl.__file__).resolve().parent.parent

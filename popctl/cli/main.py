@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from popctl.cli import check, launch, orders, parts, status
+from popctl.cli import audit, check, launch, maintenance, orders, parts, status
 from popctl.cli.exits import MEANINGS, Exit
 
 _SIGPIPE_EXIT = 141
@@ -39,7 +39,10 @@ def build_app() -> App:
     for command in _COMMANDS:
         app.command(command)
     app.command(orders.state_app)
+    app.command(maintenance.maintenance_app)
+    app.command(audit.audit_app)
     # What belongs to a program of its own explains itself, too.
+    app.command(launch.meter, help_flags=[], version_flags=[])
     app.command(launch.lab, help_flags=[], version_flags=[])
     for name, part in parts.present():
         app.command(part, name=name, help_flags=[], version_flags=[])

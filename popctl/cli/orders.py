@@ -7,8 +7,8 @@ say "done" only then.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable
+from time import monotonic, sleep
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -16,6 +16,7 @@ from cyclopts import App, Parameter
 from popctl.cli.client import AgentClient, ClientError
 from popctl.cli.durations import show_duration
 from popctl.cli.exits import Exit
+from popctl.cli.maintenance import For, Until, agreed, expiry_s
 from popctl.cli.options import THE_AGENT, Agent, Duration, Reason, as_document, attempt, printable, write_json
 from popctl.cli.progress import missing, standing_against
 from popctl.model.observation import DrainEnd, IntentKind
@@ -34,6 +35,10 @@ def withdraw(
     *,
     reason: Reason,
     drain: Duration = 0.0,
+    time: For = 0.0,
+    until: Until = "",
+    force: bool = False,
+    yes: Annotated[bool, Parameter(negative="")] = False,
     wait: Wait = True,
     timeout: Duration = WAIT_S,
     agent: Agent = THE_AGENT,
@@ -48,15 +53,33 @@ def withdraw(
         Why; kept with the order and shown to whoever asks.
     drain
         Announce graceful shutdown (RFC 8326) for this long first, such as 15m.
+    time
+        How long the order stands, such as 2h; then the service comes back by health, through warm-up.
+    until
+        Until when it stands instead, such as 06:00.
+    yes
+        Do not ask; what will happen is shown all the same. Nobody is asked without a terminal.
+    force
+        Go on although the fleet falls below its floor. Without it such a withdraw is held at the lowest preference.
     wait
         Wait until the withdraw is proven to every BGP session. Without it the exit code says only "ordered".
     timeout
         How long to wait beyond the drain; then exit 75.
     """
+    try:
+        expires_s = expiry_s(time, until)
+    except ValueError as error:
+        sys.stderr.write(f"popctl: {printable(str(error))}\n")
+        return Exit.USAGE
 
     def work() -> int:
         client = agent.client()
-        order = Order(kind=IntentKind.WITHDRAW, target=service, reason=reason, drain_s=drain)
+        if not agreed(agent, service, force=force, yes=yes):
+            sys.stderr.write("popctl: nothing was ordered\n")
+            return Exit.INTERRUPTED
+        order = Order(
+            kind=IntentKind.WITHDRAW, target=service, reason=reason, drain_s=drain, expires_s=expires_s, force=force
+        )
         reply = client.place(order)
         return _finish(agent, client, reply, service, announced=False, within_s=drain + timeout if wait else None)
 
@@ -221,9 +244,9 @@ class _Waiting:
 
     def until_proven(self, within_s: float, *, ours_seen: bool) -> tuple[str, ...]:
         """Return what is missing when time is up, or nothing as soon as nothing is."""
-        deadline = time.monotonic() + within_s
+        deadline = monotonic() + within_s
         while True:
-            last_try = time.monotonic() >= deadline
+            last_try = monotonic() >= deadline
             left, against = self._look()
             if against and ours_seen:
                 return (*left, f"the order was overruled meanwhile for: {', '.join(against)}")
@@ -231,7 +254,7 @@ class _Waiting:
             if last_try or not (left or against):
                 return left or against
             self._say(left, deadline)
-            time.sleep(POLL_EVERY_S)
+            sleep(POLL_EVERY_S)
 
     def _look(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         try:
@@ -248,9 +271,7 @@ class _Waiting:
         if self._quiet or heads == self._said:
             return
         self._said = heads
-        sys.stderr.write(
-            f"waiting (for {show_duration(max(deadline - time.monotonic(), 0.0))} at most):\n{_lines(left)}"
-        )
+        sys.stderr.write(f"waiting (for {show_duration(max(deadline - monotonic(), 0.0))} at most):\n{_lines(left)}")
 
 
 def _lines(lines: Iterable[str]) -> str:

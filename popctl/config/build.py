@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from popctl.config.attributes import ladder
 from popctl.config.probes import of_backend
 from popctl.config.tables import bare_tables, forward, plan
+from popctl.model import floor
 from popctl.model import pop as model
+from popctl.model.meter import MeterAddress, TlsMeter, UnixMeter
 from popctl.model.route import GRACEFUL_SHUTDOWN, Family
 
 if TYPE_CHECKING:
-    from popctl.config import schema
+    from popctl.config import schema, schema_fleet
     from popctl.config.secret_files import Secrets
     from popctl.config.shape import Parts, Placed
 
@@ -48,6 +50,7 @@ def build(parts: Parts, secrets: Secrets) -> model.Pop:
         spi_plan=plan(parts),
         tables=bare_tables(parts),
         row_key=secrets[parts.balancer.secret_file] if parts.balancer.secret_file else None,
+        fleet=None if parts.fleet is None else _fleet(parts.fleet),
         start_without_state=parts.state.on_corrupt == "serve",
     )
 
@@ -89,6 +92,23 @@ def _backend(parts: Parts, part: Placed[schema.Backend], secrets: Secrets) -> mo
         probes=tuple(probe.spec for probe in of_backend(parts, part, secrets)),
         forward=forward(part.value),
         vici=part.value.vici,
+        meter=_meter(part.value.meter),
+    )
+
+
+def _meter(written: schema.Meter | None) -> MeterAddress | None:
+    if written is None:
+        return None
+    if written.socket is not None:
+        return UnixMeter(path=written.socket)
+    if not (written.host and written.port and written.ca and written.certificate and written.key):
+        raise AssertionError("a meter without an address, and no problem was reported")
+    return TlsMeter(
+        host=written.host,
+        port=written.port,
+        certificate=written.certificate,
+        key=written.key,
+        authority=written.ca,
     )
 
 
@@ -110,4 +130,31 @@ def _timing(written: schema.Timing) -> model.Timing:
         hold_down_max_s=written.hold_down_max,
         flap_window_s=written.flap_window,
         stop_drain_s=written.stop_drain,
+        convergence_s=written.convergence,
+    )
+
+
+def _fleet(written: schema_fleet.Fleet) -> floor.FleetSettings:
+    bounds, tls = written.floor, written.tls
+    return floor.FleetSettings(
+        name=written.name,
+        region=written.region,
+        endpoints=tuple(written.etcd),
+        tls=None if tls is None else floor.FleetTls(authority=tls.ca, certificate=tls.certificate, key=tls.key),
+        floor=floor.FloorPolicy(
+            minimum_announcing=bounds.minimum_announcing,
+            minimum_per_region=MappingProxyType(dict(bounds.minimum_per_region)),
+            minimum_capacity_ratio=bounds.minimum_capacity_ratio,
+            common_cause_share=bounds.common_cause_share,
+            common_cause_window_s=bounds.common_cause_window,
+            view_age_bound_s=bounds.view_age_bound,
+            settle_s=bounds.settle,
+            permit_wait_s=bounds.permit_wait,
+            permit_valid_s=bounds.permit_valid,
+            standing_share=bounds.standing_share,
+        ),
+        lease_ttl_s=written.lease,
+        request_s=written.request,
+        quiet_s=written.quiet,
+        refresh_s=written.refresh,
     )

@@ -251,6 +251,27 @@ def _vici(value: object) -> ViciEndpoint:
     raise refuse("is not an address of charon's control socket", f"write it like {example}")
 
 
+def _store_url(value: object) -> str:
+    example = "https://192.0.2.5:2379"
+    text = _text(value, example)
+    try:
+        parts = split_url(text)
+        plain = parts.port is not None and not (parts.path or parts.query or parts.fragment)
+    except ValueError:
+        plain = False
+    if not plain or not text.isprintable() or " " in text:
+        raise refuse("is not the client URL of a member of etcd", f"write it like {example}")
+    if parts.username is not None or parts.password is not None:
+        raise refuse("has credentials in it", "use certificates instead", found="a value that is not shown")
+    return text
+
+
+def _positive(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise refuse("is not a number above 0", "write it like 1.2")
+    return float(value)
+
+
 def split_url(text: str) -> SplitResult:
     """Split an HTTP URL. Raises `ValueError` when it is not one or its port is none."""
     parts = urlsplit(text)
@@ -280,3 +301,6 @@ Word: TypeAlias = Annotated[int, PlainValidator(_word), Kind("number, 0..0xfffff
 Vici: TypeAlias = Annotated[ViciEndpoint, PlainValidator(_vici), Kind("unix:///PATH or tcp://ADDRESS:PORT")]
 Argument: TypeAlias = Annotated[str, PlainValidator(_argument), Kind("text")]
 Url: TypeAlias = Annotated[str, PlainValidator(_url), Kind("URL")]
+Seconds: TypeAlias = Annotated[float, PlainValidator(duration(0.05, 3600.0)), Kind("duration, 50ms..1h")]
+StoreUrl: TypeAlias = Annotated[str, PlainValidator(_store_url), Kind("URL")]
+Positive: TypeAlias = Annotated[float, PlainValidator(_positive), Kind("number above 0")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from popctl.config import defaults, schema, schema_balancer, schema_probes
+from popctl.config import defaults, schema, schema_balancer, schema_fleet, schema_probes
 from popctl.config.fields import Kind
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "services": schema.Service,
     "allowlist": schema.Allowlist,
     "backends": schema.Backend,
+    "meter": schema.Meter,
     "probe entry": schema_probes.ProbeEntry,
     "pace": schema_probes.Pace,
     "ike": schema_probes.Ike,
@@ -47,6 +48,9 @@ MODELS: dict[str, type[BaseModel]] = {
     "lease": schema.Lease,
     "state": schema.State,
     "paths": schema.Paths,
+    "fleet": schema_fleet.Fleet,
+    "fleet tls": schema_fleet.FleetTls,
+    "floor": schema_fleet.Floor,
 }
 """Every mapping of the file by the name of its table."""
 

@@ -28,6 +28,7 @@ from popctl.config.fields import (
     Vici,
 )
 from popctl.config.schema_balancer import Balancer, Forward, ServiceBalancer, SpiPlan
+from popctl.config.schema_fleet import Fleet
 from popctl.config.schema_probes import Port, Probes, ProbeSet, Profile, Section
 
 MAX_POP_ID = 1023
@@ -132,6 +133,17 @@ class Allowlist(Section):
     large_communities: list[LargeCommunity] = Field(default=[], description="Large communities.")
 
 
+class Meter(Section):
+    """Where the `popctl meter` of a backend listens: a unix socket, or TCP with mutual TLS."""
+
+    socket: SocketPath | None = Field(default=None, description="Unix socket, for a backend on this host.")
+    host: Label | None = Field(default=None, description="Name or address of it; its certificate must be for this.")
+    port: Port | None = Field(default=None, description="TCP port.")
+    ca: AbsolutePath | None = Field(default=None, description="Certificate of the authority that signed the meter's.")
+    certificate: AbsolutePath | None = Field(default=None, description="Own certificate.")
+    key: AbsolutePath | None = Field(default=None, description="File with its key.")
+
+
 class Backend(Section):
     """One VPN server of the PoP."""
 
@@ -146,6 +158,9 @@ class Backend(Section):
     forward: Forward = Field(default=Forward(), description="Next hops of the balancer, per address family.")
     vici: Vici | None = Field(
         default=None, description="Where its charon is asked for SAs, and ends them after a drain; null: not asked."
+    )
+    meter: Meter | None = Field(
+        default=None, description="Where its load is read and the death of its daemons is told; null: nowhere."
     )
 
 
@@ -167,6 +182,10 @@ class Timing(Section):
     flap_window: Duration = Field(default=defaults.FLAP_WINDOW_S, description="How long a flap is remembered.")
     stop_drain: Duration = Field(
         default=defaults.STOP_DRAIN_S, description="Graceful shutdown for this long before the agent stops."
+    )
+    convergence: Duration = Field(
+        default=defaults.CONVERGENCE_S,
+        description="A drain lasts at least this long, even with no session left: routers turn away.",
     )
 
 
@@ -212,4 +231,4 @@ class Document(Section):
     lease: Lease = Field(default=Lease(), description="What the relay does when the agent falls silent.")
     state: State = Field(default=State(), description="What the agent does about its own memory.")
     paths: Paths = Field(default=Paths(), description="Where the agent meets the host.")
-    fleet: Literal["none"] = Field(default="none", description="Shared view with other PoPs; only `none` so far.")
+    fleet: Literal["none"] | Fleet = Field(default="none", description="Shared view with other PoPs; `none`: alone.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, ge
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from popctl.config import schema, schema_balancer
+from popctl.config import schema, schema_balancer, schema_fleet
 from popctl.config.errors import KeyPath, Problem, render_path
 from popctl.config.fields import read_name
 from popctl.config.schema_probes import LIST_TAG, NAME_TAG, ProbeSet, Profile
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
-_NOT_SECRET = ("balancer", "key")
+_NOT_SECRET = (("balancer", "key"), ("tls", "key"), ("meter", "key"))
 _SECRET_WORDS = ("md5", "psk", "secret", "password", "key")
 
 
@@ -62,6 +62,7 @@ class Parts:
     lease: schema.Lease | None
     state: schema.State | None
     paths: schema.Paths | None
+    fleet: schema_fleet.Fleet | None
     broken: frozenset[str]
     """Sections with a problem: nothing may be said about what is absent from them."""
 
@@ -122,12 +123,6 @@ class _Dissection:
         ]
         return tuple(Placed(path, value) for path, value in found if value is not None)
 
-    def fleet(self) -> None:
-        """Refuse what is not there yet."""
-        if self.tree.get("fleet", "none") != "none":
-            problem = "a fleet shared between PoPs is not available in this version"
-            self._note(("fleet",), show(self.tree["fleet"]), problem, "write `fleet: none` or leave the key out")
-
     def _absent(self, name: str) -> bool:
         field = schema.Document.model_fields[name]
         if field.is_required() and self.is_mapping:
@@ -167,7 +162,6 @@ def _without(model: type[M], raw: Tree, flawed: Iterable[object]) -> M | None:
 def take_apart(tree: Tree) -> tuple[Parts, tuple[Problem, ...]]:
     """Return the well-formed parts of the tree, and every problem of shape."""
     cut = _Dissection(tree)
-    cut.fleet()
     parts = Parts(
         pop=cut.section("pop", schema.Identity),
         neighbors=cut.items("neighbors", schema.Neighbor),
@@ -183,6 +177,7 @@ def take_apart(tree: Tree) -> tuple[Parts, tuple[Problem, ...]]:
         lease=cut.section("lease", schema.Lease),
         state=cut.section("state", schema.State),
         paths=cut.section("paths", schema.Paths),
+        fleet=None if cut.tree.get("fleet", "none") == "none" else cut.section("fleet", schema_fleet.Fleet),
         broken=frozenset(cut.broken),  # last: the lines above fill it
     )
     return parts, tuple(cut.problems)
@@ -223,7 +218,7 @@ def _translate(path: KeyPath, model: type[BaseModel], detail: ErrorDetails) -> P
     kind = detail["type"]
     found = show(detail["input"])
     named = any(isinstance(part, str) and word in part.lower() for part in loc[-2:] for word in _SECRET_WORDS)
-    if named and loc[-2:] != _NOT_SECRET:
+    if named and loc[-2:] not in _NOT_SECRET:
         found = "a value that is not shown"
     if kind == "popctl":
         found, problem, remedy = context["found"] or found, context["problem"], context["remedy"]

@@ -1,19 +1,22 @@
 """The only place that chooses what is announced.
 
-In order: the stop of the agent, orders of operators, health through the service's life cycle. Every choice has one
-`Reason`. The result is computed afresh on every turn and depends on nothing but the arguments.
+In order: the stop of the agent, orders of operators, health through the service's life cycle; and before anything is
+withdrawn, the guard of the fleet. Every choice has one `Reason`. The result is computed afresh on every turn and
+depends on nothing but the arguments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from popctl.core import health, lifecycle, members
+from popctl.core import duty, health, lifecycle, members, orders
+from popctl.core.guard import Permission, Ruling
 from popctl.core.lifecycle import Condition
+from popctl.core.orders import Order
 from popctl.model.desired import Desired, ServiceDecision
 from popctl.model.instant import NEVER, Instant
-from popctl.model.observation import Intent, IntentKind
+from popctl.model.observation import IntentKind
 from popctl.model.pop import Announce, Neighbor, Pop, Service
 from popctl.model.reason import Reason
 from popctl.model.route import Family, Prefix, Route, RouteKey, route_table
@@ -45,8 +48,8 @@ class _Count:
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
-    """What overrides health for a service: a rung of the ladder, and until when time alone keeps it there."""
+class _Rung:
+    """A rung of the ladder, why, and when time alone may change it."""
 
     announce: Announce
     reason: Reason
@@ -61,7 +64,8 @@ def decide(pop: Pop, view: View, now: Instant) -> Decision:
         for backend in pop.backends.values()
     }
     chosen = [_choose(service, pop, view, verdicts, now) for service in pop.services]
-    decisions = tuple(decision for decision, _, _ in chosen)
+    standings = tuple(standing for standing, _ in chosen)
+    decisions = tuple(one.decision for one in standings)
     stale = (health.next_stale(backend, view.health, now) for backend in pop.backends.values())
     places = members.places(pop, view, now)
     desired = Desired(
@@ -70,97 +74,103 @@ def decide(pop: Pop, view: View, now: Instant) -> Decision:
         tables=members.tables(pop, places),
         backends=places,
         balanced=members.balanced(pop),
+        fleet=duty.wish(pop, view, standings, now),
     )
     return Decision(
         desired=desired,
-        memory={service.name: memory for service, (_, memory, _) in zip(pop.services, chosen, strict=True)},
-        wake_at=min((*(wake for _, _, wake in chosen), *stale, members.next_cut(view, now)), default=NEVER),
+        memory={one.service.name: one.memory for one in standings},
+        wake_at=min((*(wake for _, wake in chosen), *stale, members.next_cut(view, now)), default=NEVER),
     )
 
 
 def _choose(
     service: Service, pop: Pop, view: View, verdicts: Mapping[int, Verdict | None], now: Instant
-) -> tuple[ServiceDecision, Memory, Instant]:
+) -> tuple[duty.Standing, Instant]:
     of_service = [verdicts[backend] for backend in service.backends]
     count = _Count(of_service.count(Verdict.UP), of_service.count(Verdict.UNKNOWN))
-    order = _order(service, pop, view, now)
-    memory = lifecycle.advance(
-        view.memory.get(service.name, _NEW),
-        lifecycle.Inputs(
-            condition=count.condition(service.minimum_healthy),
-            inherited=view.actual.inherited,
-            carried=any(key.prefix in service.prefixes for key in view.actual.routes),
-            kept_out=order is not None and order.announce is Announce.WITHDRAWN,
-        ),
-        pop.timing,
-        now,
+    before = view.memory.get(service.name, _NEW)
+    ordered = orders.of_service(service, pop, view, before, now)
+    order = ordered.order
+    inputs = lifecycle.Inputs(
+        condition=count.condition(service.minimum_healthy),
+        inherited=view.actual.inherited,
+        carried=any(key.prefix in service.prefixes for key in view.actual.routes),
+        kept_out=order is not None and order.announce is Announce.WITHDRAWN,
+        stays_out=order is not None,
     )
-    announce, reason, until = _rung(memory, order, count.condition(service.minimum_healthy), pop, now)
+    felt = lifecycle.feel(replace(before, work=ordered.progress), inputs, pop.timing, now)
+    leaving = None if order is None else duty.Leaving(forced=order.forced)
+    ruling = duty.ruling(service, pop, view, felt, leaving, now)
+    memory = _advance(felt, inputs, ruling, pop, now)
+    rung = _rung(memory, order, ruling, inputs.condition, pop, now)
+    until = rung.until if ruling is None else min(rung.until, ruling.wake_at)
+    if memory.phase is Phase.IN and now < (patient := duty.patient_until(pop, memory)):
+        until = min(until, patient)
     decision = ServiceDecision(
         service=service.name,
-        announce=announce,
-        reason=reason,
+        announce=rung.announce,
+        reason=rung.reason,
         healthy=count.healthy,
         unknown=count.unknown,
         needed=service.minimum_healthy,
         until=until if until < NEVER else None,
+        held=memory.held,
     )
-    return decision, memory, until
+    forced = order is not None and order.forced
+    return duty.Standing(service=service, decision=decision, memory=memory, ruling=ruling, forced=forced), until
 
 
-def _order(service: Service, pop: Pop, view: View, now: Instant) -> _Order | None:
-    """Return what overrides health, strongest first."""
-    if view.state_corrupt and not pop.start_without_state:
-        return _Order(Announce.WITHDRAWN, Reason.STATE_FILE_CORRUPT)
-    orders = [_withdraw_order(intent, now) for intent in view.intents if _withdraws(intent, service)]
-    if view.stopping_since is not None:
-        drained_at = view.stopping_since + pop.timing.stop_drain_s
-        orders.append(
-            _Order(Announce.GRACEFUL_SHUTDOWN, Reason.STOPPING, drained_at)
-            if now < drained_at
-            else _Order(Announce.WITHDRAWN, Reason.STOPPING)
-        )
-    withdrawn = [order for order in orders if order.announce is Announce.WITHDRAWN]
-    return next(iter(withdrawn or orders), None)
-
-
-def _withdraws(intent: Intent, service: Service) -> bool:
-    return intent.kind is IntentKind.WITHDRAW and intent.target == service.name
-
-
-def _withdraw_order(intent: Intent, now: Instant) -> _Order:
-    if now < intent.drain_until:
-        return _Order(Announce.GRACEFUL_SHUTDOWN, Reason.OPERATOR_DRAIN, intent.drain_until)
-    return _Order(Announce.WITHDRAWN, Reason.OPERATOR_WITHDRAW)
+def _advance(felt: Memory, inputs: lifecycle.Inputs, ruling: Ruling | None, pop: Pop, now: Instant) -> Memory:
+    permission = Permission.ALLOW if ruling is None else ruling.permission
+    memory = lifecycle.advance(felt, inputs, pop.timing, now, may_leave=permission is Permission.ALLOW)
+    if memory.phase is Phase.IN and permission is Permission.HOLD and now >= duty.patient_until(pop, memory):
+        return replace(memory, held=True)
+    return memory
 
 
 def _rung(
-    memory: Memory, order: _Order | None, condition: Condition, pop: Pop, now: Instant
-) -> tuple[Announce, Reason, Instant]:
-    """Return the rung of the ladder, why, and when time alone may change it."""
+    memory: Memory, order: Order | None, ruling: Ruling | None, condition: Condition, pop: Pop, now: Instant
+) -> _Rung:
+    """Return the rung of the ladder."""
+    if memory.phase is Phase.IN:
+        if ruling is not None and lifecycle.wants_out(memory):
+            return _kept(memory, order, ruling)
+        return _announced(memory, order, pop)
     if order is not None and order.announce is Announce.WITHDRAWN:
-        return order.announce, order.reason, order.until
+        return _Rung(order.announce, order.reason, order.until)
     match memory.phase:
         case Phase.START:
-            return Announce.WITHDRAWN, Reason.NOT_YET_KNOWN, NEVER
+            return _Rung(Announce.WITHDRAWN, Reason.NOT_YET_KNOWN)
         case Phase.OUT:
+            if order is not None and condition is Condition.GOOD:
+                return _Rung(Announce.WITHDRAWN, order.reason, order.until)
             reason = Reason.TOO_FEW_BACKENDS if condition is Condition.BAD else Reason.TOO_FEW_KNOWN
-            return Announce.WITHDRAWN, reason, order.until if order else NEVER
+            return _Rung(Announce.WITHDRAWN, reason, order.until if order else NEVER)
         case Phase.WARMING:
             warm_at = memory.since + pop.timing.warm_up_s
             held_until = lifecycle.hold_down_until(memory, pop.timing)
             reason = Reason.WARMING_UP if now < warm_at else Reason.FLAP_HOLD_DOWN
-            return Announce.WITHDRAWN, reason, max(warm_at, held_until)
-        case Phase.IN:
-            return _announced(memory, order, pop)
+            return _Rung(Announce.WITHDRAWN, reason, max(warm_at, held_until))
 
 
-def _announced(memory: Memory, order: _Order | None, pop: Pop) -> tuple[Announce, Reason, Instant]:
+def _kept(memory: Memory, order: Order | None, ruling: Ruling) -> _Rung:
+    """Return where a service stands that should leave and may not, or not yet.
+
+    While the permit is on its way nothing is told to routers. A service that was drained stays where its drain has
+    taken it, which is the lowest preference of all.
+    """
+    until = NEVER if order is None else order.until
+    if order is not None and (order.drained or order.announce is Announce.GRACEFUL_SHUTDOWN):
+        return _Rung(Announce.GRACEFUL_SHUTDOWN, ruling.reason, until)
+    return _Rung(Announce.DEPREFERRED if memory.held else Announce.NORMAL, ruling.reason, until)
+
+
+def _announced(memory: Memory, order: Order | None, pop: Pop) -> _Rung:
     held_until = NEVER if memory.unknown_since is None else memory.unknown_since + pop.timing.unknown_hold_s
     if order is not None:
-        return order.announce, order.reason, min(order.until, held_until)
+        return _Rung(order.announce, order.reason, min(order.until, held_until))
     reason = Reason.HEALTHY if memory.unknown_since is None else Reason.HELD_UNKNOWN
-    return Announce.NORMAL, reason, held_until
+    return _Rung(Announce.NORMAL, reason, held_until)
 
 
 def _routes(pop: Pop, decisions: Iterable[ServiceDecision]) -> Iterable[tuple[RouteKey, Route]]:

@@ -30,48 +30,89 @@ class Inputs:
     """ExaBGP carries a route of this service."""
     kept_out: bool
     """An order keeps the service withdrawn, whatever its health."""
+    stays_out: bool = False
+    """An order is on its way to that. It keeps what is announced, and never brings back what is not."""
 
 
-def advance(memory: Memory, inputs: Inputs, timing: Timing, now: Instant) -> Memory:
-    """Fold the present into `memory`. `advance(advance(m, i), i)` at one `now` equals `advance(m, i)`."""
+def feel(memory: Memory, inputs: Inputs, timing: Timing, now: Instant) -> Memory:
+    """Fold the present into `memory` without moving from "in" or to it: what the guard is asked with.
+
+    `feel(feel(m, i), i)` at one `now` equals `feel(m, i)`.
+    """
     if memory.phase is Phase.START:
         if not inputs.inherited:
             return memory
         # Adoption: a route that is out there is kept until health says otherwise, without a new warm-up. A restart
         # of the agent must not be seen by any router.
-        memory = Memory(phase=Phase.IN if inputs.carried else Phase.OUT, since=now)
-    if inputs.kept_out:
-        return memory if memory.phase is Phase.OUT else Memory(phase=Phase.OUT, since=now, flaps=memory.flaps)
-    if memory.phase is Phase.IN:
-        return _stay_or_fall(memory, inputs, timing, now)
-    return _rise(memory, inputs.condition, timing, now)
-
-
-def _stay_or_fall(memory: Memory, inputs: Inputs, timing: Timing, now: Instant) -> Memory:
+        memory = replace(memory, phase=Phase.IN if inputs.carried else Phase.OUT, since=now)
+    memory = replace(memory, ordered_since=_since(memory.ordered_since, now) if inputs.kept_out else None)
     match inputs.condition:
         case Condition.GOOD:
-            return replace(memory, unknown_since=None)
-        case Condition.UNSURE if not inputs.carried:
-            # There is nothing to hold: the lease ran out while the agent hung, or ExaBGP is gone. Not a fall either.
-            return Memory(phase=Phase.OUT, since=now, flaps=memory.flaps)
-        case Condition.UNSURE:
-            since = now if memory.unknown_since is None else memory.unknown_since
-            if now < since + timing.unknown_hold_s:
-                return replace(memory, unknown_since=since)
+            memory = replace(memory, bad_since=None, unknown_since=None)
         case Condition.BAD:
+            memory = replace(memory, bad_since=_since(memory.bad_since, now), unknown_since=None)
+        case Condition.UNSURE if memory.phase is Phase.IN and inputs.carried:
+            unknown_since = _since(memory.unknown_since, now)
+            expired = now >= unknown_since + timing.unknown_hold_s
+            bad_since = _since(memory.bad_since, now) if expired else memory.bad_since
+            memory = replace(memory, unknown_since=unknown_since, bad_since=bad_since)
+        case Condition.UNSURE:
             pass
+    return memory if wants_out(memory) else replace(memory, held=False)
+
+
+def wants_out(memory: Memory) -> bool:
+    """Return whether health or an order is against announcing."""
+    return memory.bad_since is not None or memory.ordered_since is not None
+
+
+def advance(memory: Memory, inputs: Inputs, timing: Timing, now: Instant, *, may_leave: bool = True) -> Memory:
+    """Fold the present into `memory`. `advance(advance(m, i), i)` at one `now` equals `advance(m, i)`.
+
+    Without `may_leave` a service that is in stays in, whatever health and orders want.
+    """
+    memory = feel(memory, inputs, timing, now)
+    match memory.phase:
+        case Phase.START:
+            return memory
+        case Phase.IN:
+            return _stay_or_leave(memory, inputs, timing, now, may_leave=may_leave)
+        case _ if inputs.kept_out or inputs.stays_out:
+            return memory if memory.phase is Phase.OUT else _out(memory, now)
+        case _:
+            return _rise(memory, inputs.condition, timing, now)
+
+
+def _since(known: Instant | None, now: Instant) -> Instant:
+    return now if known is None else known
+
+
+def _out(memory: Memory, now: Instant) -> Memory:
+    return replace(memory, phase=Phase.OUT, since=now, unknown_since=None, held=False)
+
+
+def _stay_or_leave(memory: Memory, inputs: Inputs, timing: Timing, now: Instant, *, may_leave: bool) -> Memory:
+    if inputs.condition is Condition.UNSURE and not inputs.carried:
+        # There is nothing to hold: the lease ran out while the agent hung, or ExaBGP is gone. Not a fall either.
+        return _out(memory, now)
+    if not wants_out(memory):
+        return memory
+    if not may_leave:
+        return memory
+    if inputs.kept_out:
+        return _out(memory, now)
     recent = tuple(at for at in memory.flaps if at > now - timing.flap_window_s)
-    return Memory(phase=Phase.OUT, since=now, flaps=(*recent, now))
+    return replace(_out(memory, now), flaps=(*recent, now))
 
 
 def _rise(memory: Memory, condition: Condition, timing: Timing, now: Instant) -> Memory:
     if condition is not Condition.GOOD:
-        return memory if memory.phase is Phase.OUT else Memory(phase=Phase.OUT, since=now, flaps=memory.flaps)
+        return memory if memory.phase is Phase.OUT else _out(memory, now)
     if memory.phase is Phase.OUT:
-        memory = Memory(phase=Phase.WARMING, since=now, flaps=memory.flaps)
+        memory = replace(memory, phase=Phase.WARMING, since=now)
     if now < max(memory.since + timing.warm_up_s, hold_down_until(memory, timing)):
         return memory
-    return Memory(phase=Phase.IN, since=now, flaps=memory.flaps)
+    return replace(memory, phase=Phase.IN, since=now)
 
 
 def hold_down_until(memory: Memory, timing: Timing) -> Instant:

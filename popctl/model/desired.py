@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from popctl.model.balancer import Tables
+from popctl.model.fleet import FleetWish
 from popctl.model.instant import Instant
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
@@ -26,6 +27,8 @@ class ServiceDecision:
     needed: int
     until: Instant | None = None
     """When this decision is looked at again for time alone (warm-up, hold-down, drain), if it is."""
+    held: bool = False
+    """It should be withdrawn, and the guard does not allow it: alarm."""
 
 
 class Place(StrEnum):
@@ -75,6 +78,8 @@ class Desired:
     """Those of balanced services, by id."""
     balanced: frozenset[Prefix] = frozenset()
     """Prefixes with an address that the balancer serves: nobody hears of them before it is in force."""
+    fleet: FleetWish | None = None
+    """What the fleet is to be told and asked; None without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

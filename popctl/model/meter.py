@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeAlias
 
 from popctl.model.instant import Instant
-from popctl.model.load import Amounts, TrafficClasses
+from popctl.model.load import Amounts, LoadSample, TrafficClasses
 from popctl.model.reason import Reason
 
 
@@ -281,3 +282,32 @@ class MeterLost:
     reason: Reason
     at: Instant
     detail: str = ""
+
+
+MeterEvent: TypeAlias = LoadSample | DaemonDied | DaemonStarted | Overloaded | MeterLost
+"""All that a meter's client tells the agent."""
+
+
+# Where a backend's meter is.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixMeter:
+    """A meter on this host."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsMeter:
+    """A meter behind mutual TLS."""
+
+    host: str
+    """Name or address; its certificate must be for this."""
+    port: int
+    certificate: Path
+    key: Path
+    authority: Path
+
+
+MeterAddress: TypeAlias = UnixMeter | TlsMeter

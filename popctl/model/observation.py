@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from popctl.model.instant import Instant
+from popctl.model.instant import NEVER, Instant
 from popctl.model.probe import ProbeKey
 from popctl.model.reason import Reason
 
@@ -67,6 +67,12 @@ class Intent:
     """The same as a deadline of this run of the agent; the edge computes it once from wall time."""
     then: DrainEnd = DrainEnd.WAIT
     """DRAIN only."""
+    expires_unix_s: float | None = None
+    """WITHDRAW: wall time from which the order means nothing any more; None: until it is lifted."""
+    expires: Instant = NEVER
+    """The same as a moment of this run of the agent; the edge computes it once from wall time."""
+    forced: bool = False
+    """WITHDRAW only: whatever the guard says of the PoPs that are left."""
 
     def cuts(self, now: Instant) -> bool:
         """Return whether this is a drain whose deadline has passed and which ends with a cut."""

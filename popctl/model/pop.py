@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from popctl.model.balancer import Forward, SpiPlan, Tables
+from popctl.model.floor import FleetSettings
+from popctl.model.load import LoadTiming
+from popctl.model.meter import MeterAddress
 from popctl.model.probe import ProbeSpec
 from popctl.model.route import Address, Attributes, Community, Family, LargeCommunity, Prefix
 from popctl.model.secret import Secret as Secret  # noqa: PLC0414 - marks the re-export
@@ -71,6 +74,8 @@ class Backend:
     """Where the balancer sends its packets; None only where nothing asks for it."""
     vici: ViciEndpoint | None = None
     """Where charon lists its SAs and ends them; None: it is not asked."""
+    meter: MeterAddress | None = None
+    """Where its `popctl meter` listens; None: its load is unknown, and its death is noticed by probes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +116,8 @@ class Timing:
     flap_window_s: float
     stop_drain_s: float
     """How long graceful shutdown is announced before the withdraw when the agent is told to stop."""
+    convergence_s: float = 60.0
+    """How long routers may take to turn away from a drained service: no withdraw for want of sessions before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,5 +161,8 @@ class Pop:
     members are: the shell builds the others, once per configuration, and fills them in on the way to the kernel."""
     row_key: Secret | None = None
     """What rows and row hashes are drawn from, the same on all balancers of the PoP; None: from the plan and the id."""
+    fleet: FleetSettings | None = None
+    """Whom it asks before it withdraws; None: nobody."""
+    load_timing: LoadTiming = field(default_factory=LoadTiming)
     start_without_state: bool = False
     """Serve although the state file is corrupt. Off: a forgotten withdraw is worse than a late start."""

@@ -8,7 +8,10 @@ from enum import StrEnum
 
 from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual
+from popctl.model.fleet import FleetView
 from popctl.model.instant import Instant
+from popctl.model.load import BackendLoad
+from popctl.model.maintenance import Progress
 from popctl.model.observation import Intent
 from popctl.model.probe import ProbeKey
 from popctl.model.reason import Reason
@@ -61,6 +64,14 @@ class Memory:
     """Since when too little has been known to decide."""
     flaps: tuple[Instant, ...] = ()
     """When the service fell, newest last, inside the flap window."""
+    bad_since: Instant | None = None
+    """Since when health wants the service out, or has kept it out; None when enough backends are healthy."""
+    work: Progress | None = None
+    """How far planned work has got; None without any."""
+    ordered_since: Instant | None = None
+    """Since when an order wants the service out."""
+    held: bool = False
+    """The guard refused what health or an order wants: at the lowest preference until nothing wants it any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +88,10 @@ class View:
     alive: frozenset[int] | None = None
     """Backends that the balancer was last to give new SAs to: of the last decision, or, at the start, of the kernel.
     None: what the kernel holds has not been read."""
+    loads: Mapping[int, BackendLoad] = field(default_factory=dict)
+    """By backend id; absent: nothing was ever heard of its meter."""
+    fleet: FleetView = field(default_factory=FleetView)
+    """What is known of the other PoPs; stays empty in a PoP without a fleet."""
     stopping_since: Instant | None = None
     """The agent was told to stop: every service leaves by the drain order."""
     state_corrupt: bool = False

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, UnixConnector
 
-from popctl.model.meter import MeterLost, Unread
+from popctl.model.meter import MeterAddress, MeterLost, TlsMeter, UnixMeter, Unread
 from popctl.model.reason import Reason
 from popctl.senses.meter_events import Emit, MeterEvents
 from popctl.senses.meter_failure import unread
@@ -19,7 +18,6 @@ from popctl.wire.meter_api import DaemonChanged, Hello, Measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from random import Random
 
     from aiohttp import BaseConnector
@@ -30,28 +28,6 @@ _CONNECT_WITHIN_S: Final = 2.0
 _RETRY_FIRST_S: Final = 0.2
 _RETRY_MOST_S: Final = 5.0
 _SILENT_INTERVALS: Final = 3.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnixMeter:
-    """A meter on this host."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsMeter:
-    """A meter behind mutual TLS."""
-
-    host: str
-    """Name or address; its certificate must be for this."""
-    port: int
-    certificate: Path
-    key: Path
-    authority: Path
-
-
-MeterAddress: TypeAlias = UnixMeter | TlsMeter
 
 
 class MeterClient:

@@ -6,20 +6,18 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from popctl.model.instant import Instant
-from popctl.model.load import LoadSample
 from popctl.model.meter import (
     Daemon,
     DaemonDied,
     DaemonStarted,
     DaemonState,
-    MeterLost,
+    MeterEvent,
     Overloaded,
     Snapshot,
     Symptom,
 )
 from popctl.senses.meter import sample
 
-MeterEvent: TypeAlias = LoadSample | DaemonDied | DaemonStarted | Overloaded | MeterLost
 Emit: TypeAlias = Callable[[MeterEvent], None]
 
 

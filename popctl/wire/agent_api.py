@@ -138,6 +138,13 @@ class IntentStatus:
     """How long until the withdraw, or until the deadline of a drain; 0 when it is over or was never set."""
     then: str = "wait"
     """A `DrainEnd`."""
+    expires_in_s: float | None = None
+    """How long until a withdraw means nothing any more; null: until it is lifted."""
+    stage: str = ""
+    """Of a withdraw: how far the planned work has got."""
+    sessions_left: float | None = None
+    """Of a withdraw: live sessions of the service as the meters tell; null: some backend does not."""
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,13 +16,15 @@ from popctl.wire.errors import WireError
 MAX_REASON_CHARACTERS = 500
 MAX_NAME_CHARACTERS = 100
 MAX_DRAIN_S = 7 * 86400.0
+MAX_EXPIRY_S = 366 * 86400.0
+"""Longer than a year is a typing error."""
 EVERY_SERVICE = "*"
 """As the target of a withdraw: all services of the PoP at once, or none."""
 
 _SHOWN_CHARACTERS = 80
 _SHOWN_PROBLEMS = 20
 """A body of thousands of wrong keys must not become an answer of megabytes."""
-_KEYS = ("kind", "target", "reason", "drain_s", "then", "force")
+_KEYS = ("kind", "target", "reason", "drain_s", "then", "expires_s", "force")
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -38,8 +40,11 @@ class Order:
     """WITHDRAW: graceful shutdown (RFC 8326) is announced this long first. DRAIN: until its deadline; 0 is none."""
     then: DrainEnd = DrainEnd.WAIT
     """DRAIN only: what the deadline means."""
+    expires_s: float = 0.0
+    """WITHDRAW only: from so many seconds on it means nothing any more; 0 is until it is lifted."""
     force: bool = False
-    """DRAIN only: go on although a service loses its minimum of healthy backends."""
+    """DRAIN: go on although a service loses its minimum of healthy backends. WITHDRAW: whatever the guard says of the
+    PoPs that are left."""
 
 
 class OrderError(WireError):
@@ -56,7 +61,7 @@ class OrderError(WireError):
 def encode_order(order: Order) -> bytes:
     """Return the body of `POST /v1/intents`."""
     body = {"kind": order.kind, "target": order.target, "reason": order.reason}
-    options = {"drain_s": order.drain_s, "then": order.then, "force": order.force}
+    options = {"drain_s": order.drain_s, "then": order.then, "expires_s": order.expires_s, "force": order.force}
     return json.dumps(body | options, separators=(",", ":")).encode()
 
 
@@ -76,6 +81,7 @@ def decode_order(body: bytes) -> Order:
         reason=document["reason"].strip(),
         drain_s=float(document.get("drain_s", 0.0)),
         then=DrainEnd(document.get("then", DrainEnd.WAIT)),
+        expires_s=float(document.get("expires_s", 0.0)),
         force=document.get("force", False),
     )
 
@@ -160,8 +166,21 @@ def _option_problems(document: JsonObject, kind: object) -> Iterator[FieldProble
         remedy = f"seconds from 0 to {MAX_DRAIN_S:.0f}"
         yield FieldProblem(key="drain_s", found=show(drain_s), problem="not a drain time", remedy=remedy)
     yield from _end_problems(document.get("then", DrainEnd.WAIT), drain_s, kind)
+    yield from _expiry_problems(document.get("expires_s", 0.0), drain_s, kind)
     if not isinstance(force, bool):
         yield FieldProblem(key="force", found=show(force), problem="not true or false", remedy="use true or false")
+
+
+def _expiry_problems(expires_s: object, drain_s: object, kind: object) -> Iterator[FieldProblem]:
+    if not _is_duration(expires_s, MAX_EXPIRY_S):
+        remedy = f"seconds from 0 to {MAX_EXPIRY_S:.0f}"
+        yield FieldProblem(key="expires_s", found=show(expires_s), problem="not an expiry", remedy=remedy)
+    elif expires_s and kind == IntentKind.DRAIN:
+        remedy = "leave it out: a drain has a deadline, drain_s"
+        yield FieldProblem(key="expires_s", found=show(expires_s), problem="only for withdraw", remedy=remedy)
+    elif expires_s and _is_duration(drain_s) and float(str(expires_s)) <= float(str(drain_s)):
+        problem = "comes before the drain is over: the service would never be withdrawn"
+        yield FieldProblem(key="expires_s", found=show(expires_s), problem=problem, remedy="make it longer")
 
 
 def _end_problems(then: object, drain_s: object, kind: object) -> Iterator[FieldProblem]:
@@ -176,8 +195,8 @@ def _end_problems(then: object, drain_s: object, kind: object) -> Iterator[Field
         yield FieldProblem(key="then", found=show(then), problem="a cut needs a deadline", remedy=remedy)
 
 
-def _is_duration(value: object) -> bool:
+def _is_duration(value: object, most_s: float = MAX_DRAIN_S) -> bool:
     # bool is an int in Python; an int too big for a float cannot be checked for being finite.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return 0 <= value <= MAX_DRAIN_S and math.isfinite(value)
+    return 0 <= value <= most_s and math.isfinite(value)

@@ -9,26 +9,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, TypeAlias, get_origin
+from typing import Any, TypeAlias, get_args, get_origin
 
 import cattrs
 from cattrs.preconf.json import make_converter
 
 from popctl.model.balancer import BalancerActual
 from popctl.model.desired import Actual, BackendDecision, Desired, ServiceDecision
+from popctl.model.fleet import FleetView, FleetWish
 from popctl.model.instant import NEVER, Instant
+from popctl.model.load import LoadSample
+from popctl.model.meter import DaemonDied, DaemonStarted, MeterEvent, MeterLost, Overloaded
 from popctl.model.observation import Intent, Observation
 from popctl.model.probe import ProbeKey
 from popctl.model.route import Address, Community, LargeCommunity, Prefix, Route, RouteKey, RouteTable, route_table
-from popctl.model.view import Health, Memory, View
+from popctl.model.view import View
 from popctl.wire.errors import WireError
 
 VERSION = 1
 
 JsonObject: TypeAlias = dict[str, Any]
+
+_WORDS = {"never": NEVER, "never-yet": -NEVER}
 
 
 class EventKind(StrEnum):
@@ -40,6 +45,12 @@ class EventKind(StrEnum):
     STOP = "s"
     TABLES_INHERITED = "k"
     TABLES = "t"
+    FLEET = "f"
+    LOAD = "l"
+    DIED = "d"
+    STARTED = "u"
+    OVERLOADED = "x"
+    METER_LOST = "m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +73,30 @@ class InheritedRecord:
     alive: frozenset[int]
 
 
-Record: TypeAlias = Observation | Actual | IntentsRecord | StopRecord | InheritedRecord | BalancerActual
+@dataclass(frozen=True, slots=True)
+class FleetRecord:
+    """What changed in the view of the fleet: a fleet of a thousand PoPs is not written out for every word of one."""
+
+    view: FleetView
+    """The new view; its members are only those that are not as they were."""
+    gone: frozenset[str]
+    """Members that were and are not."""
+
+    @classmethod
+    def of(cls, before: FleetView, after: FleetView) -> FleetRecord:
+        """Take down a change."""
+        fresh = {name: one for name, one in after.members.items() if before.members.get(name) != one}
+        return cls(view=replace(after, members=fresh), gone=frozenset(before.members.keys() - after.members.keys()))
+
+    def after(self, before: FleetView) -> FleetView:
+        """Return the view that was taken down."""
+        kept = {name: one for name, one in before.members.items() if name not in self.gone}
+        return replace(self.view, members={**kept, **self.view.members})
+
+
+Record: TypeAlias = (
+    Observation | Actual | IntentsRecord | StopRecord | InheritedRecord | BalancerActual | FleetRecord | MeterEvent
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +107,8 @@ class DecisionRecord:
     routes: RouteTable
     wake_at: Instant | None
     """None stands for never: JSON has no infinity."""
+    fleet: FleetWish | None = None
+    """What the fleet was to be told and asked."""
     backends: tuple[BackendDecision, ...] = ()
     """Where the balancer should have them; the rows and labels beside follow from the configuration."""
 
@@ -80,7 +116,13 @@ class DecisionRecord:
     def of(cls, desired: Desired, wake_at: Instant) -> DecisionRecord:
         """Take down a decision of the core."""
         wake = none_if_never(wake_at)
-        return cls(services=desired.services, routes=desired.routes, wake_at=wake, backends=desired.backends)
+        return cls(
+            services=desired.services,
+            routes=desired.routes,
+            wake_at=wake,
+            fleet=desired.fleet,
+            backends=desired.backends,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +149,16 @@ class TurnLine:
     at: Instant
     events: tuple[Record, ...]
     decision: DecisionRecord | None = field(default=None)
+
+
+_METER_KINDS: dict[EventKind, type[MeterEvent]] = {
+    EventKind.LOAD: LoadSample,
+    EventKind.DIED: DaemonDied,
+    EventKind.STARTED: DaemonStarted,
+    EventKind.OVERLOADED: Overloaded,
+    EventKind.METER_LOST: MeterLost,
+}
+_KIND_OF = {kind: name for name, kind in _METER_KINDS.items()}
 
 
 def none_if_never(instant: Instant) -> Instant | None:
@@ -169,6 +221,10 @@ def _encode_record(record: Record) -> JsonObject:
             return {EventKind.TABLES_INHERITED: sorted(alive)}
         case BalancerActual():
             return {EventKind.TABLES: _CONVERTER.unstructure(record)}
+        case FleetRecord():
+            return {EventKind.FLEET: _CONVERTER.unstructure(record)}
+        case LoadSample() | DaemonDied() | DaemonStarted() | Overloaded() | MeterLost():
+            return {_KIND_OF[type(record)]: _CONVERTER.unstructure(record)}
 
 
 def _decode_record(body: Mapping[str, Any]) -> Record:
@@ -188,6 +244,10 @@ def _decode_record(body: Mapping[str, Any]) -> Record:
             return InheritedRecord(_CONVERTER.structure(value, frozenset[int]))
         case EventKind.TABLES:
             return _CONVERTER.structure(value, BalancerActual)
+        case EventKind.FLEET:
+            return _CONVERTER.structure(value, FleetRecord)
+        case EventKind.LOAD | EventKind.DIED | EventKind.STARTED | EventKind.OVERLOADED | EventKind.METER_LOST as told:
+            return _CONVERTER.structure(value, _METER_KINDS[told])
 
 
 def _pairs(table: Mapping[Any, Any]) -> list[list[Any]]:
@@ -217,13 +277,18 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(ProbeKey, lambda data, _: ProbeKey(int(data[0]), str(data[1])))
     for numbers in (Community, LargeCommunity):
         converter.register_structure_hook(numbers, lambda data, kind: kind(*map(int, data)))
+    converter.register_structure_hook_factory(_is_table, lambda kind: _table_of(*get_args(kind)))
     _register(converter, Address, lambda data, _: ip_address(data))
     _register(converter, Prefix, lambda data, _: ip_network(data))
     _register(converter, RouteTable, _structure_routes)
-    _register(converter, Mapping[Address, bool], _table_of(Address, bool))
-    _register(converter, Mapping[ProbeKey, Health], _table_of(ProbeKey, Health))
-    _register(converter, Mapping[str, Memory], _table_of(str, Memory))
+    # JSON has no infinity, and a view that was never read is that old, an order without an end lasts that long.
+    converter.register_unstructure_hook(float, _float_or_word)
+    converter.register_structure_hook(float, lambda value, _: _WORDS.get(value) or float(value))
     return converter
+
+
+def _float_or_word(value: float) -> float | str:
+    return next((word for word, endless in _WORDS.items() if value == endless), value)
 
 
 def _is_table(kind: Any) -> bool:  # noqa: ANN401 - any type may be asked about

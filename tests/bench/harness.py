@@ -13,9 +13,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lab.bird_socket import BirdSocket
 from popctl.config.load import parse
@@ -24,7 +25,7 @@ from tests.peers.bird import Bird
 from tests.peers.daemon import Daemon
 from tests.peers.exabgp import CHECKOUT, MD5, ExaBgp, edge_and_router
 from tests.peers.netns import TwoHosts, ip
-from tests.peers.strongswan import StrongSwan
+from tests.peers.strongswan import PROGRAM, StrongSwan
 from tests.peers.xl2tpd import Xl2tpd
 
 PREFIX, SESSION = "198.51.100.0/24", "edge4"
@@ -66,10 +67,11 @@ class Agent(Daemon):
 
     program = "agent"
 
-    def __init__(self, namespace: str, *, profile: str, backends: int = 1) -> None:
+    def __init__(self, namespace: str, *, profile: str, backends: int = 1, meters: Sequence[Path] = ()) -> None:
         super().__init__(namespace)
+        more = dict(enumerate((f", meter: {{socket: {path}}}" for path in meters), start=1))
         lines = (
-            f"  - {{id: {n}, name: b{n}, address: 10.0.{n}.2, profile: {profile}, probes: gateway}}"
+            f"  - {{id: {n}, name: b{n}, address: 10.0.{n}.2, profile: {profile}, probes: gateway{more.get(n, '')}}}"
             for n in range(1, backends + 1)
         )
         secret = self.directory / "md5"
@@ -81,6 +83,30 @@ class Agent(Daemon):
     def start(self) -> None:
         """Start it; whoever wants to know when it works looks at the router."""
         self.spawn([sys.executable, "-m", "popctl.agent", str(self.config)], {"PYTHONPATH": str(CHECKOUT)})
+
+
+class Meter(Daemon):
+    """The real `popctl meter` of one backend. The pid file is the bench's: charon writes none."""
+
+    program = "meter"
+
+    def __init__(self, namespace: str, charon: StrongSwan) -> None:
+        super().__init__(namespace)
+        self._charon = charon
+        self.socket = self.directory / "meter.sock"
+
+    def start(self) -> None:
+        """Start it."""
+        self.name_charon()
+        watched = f"charon={PROGRAM},{self.directory / 'charon.pid'}"
+        command = [sys.executable, "-m", "popctl.meter", "--socket", str(self.socket), "--daemon", watched]
+        self.spawn(command, {"PYTHONPATH": str(CHECKOUT)})
+        eventually(self.socket.exists, within_s=_COMES_WITHIN_S)
+
+    def name_charon(self) -> None:
+        """Write the pid of the present charon, whole at once, as daemons do."""
+        (self.directory / "new").write_text(str(self._charon.pid))
+        (self.directory / "new").rename(self.directory / "charon.pid")
 
 
 @dataclass(slots=True)
@@ -100,6 +126,7 @@ class Rig:
     backends: list[Backend]
     exabgp: Daemon
     agent: Daemon
+    meters: list[Meter] = field(default_factory=list)
     rng: random.Random = field(default_factory=lambda: random.Random(os.urandom(8)))
 
     @property
@@ -184,16 +211,17 @@ def surroundings(backends: int) -> Iterator[tuple[TwoHosts, Bird, list[Backend]]
 
 
 @contextmanager
-def pop(*, profile: str = "default", backends: int = 1) -> Iterator[Rig]:
+def pop(*, profile: str = "default", backends: int = 1, metered: bool = False) -> Iterator[Rig]:
     """Raise the PoP and wait until it is announced."""
     with ExitStack() as stack:
         hosts, bird, servers = stack.enter_context(surroundings(backends))
-        agent = Agent(hosts.client, profile=profile, backends=backends)
+        meters = [stack.enter_context(Meter(one.charon.namespace, one.charon)) for one in (servers if metered else ())]
+        agent = Agent(hosts.client, profile=profile, backends=backends, meters=[meter.socket for meter in meters])
         stack.callback(shutil.rmtree, agent.directory, ignore_errors=True)
         parsed = parse(agent.config.read_text(), str(agent.config))
         exabgp = stack.enter_context(ExaBgp(hosts.client, pop=parsed))
         stack.enter_context(agent)
-        rig = Rig(hosts=hosts, bird=bird, backends=servers, exabgp=exabgp, agent=agent)
+        rig = Rig(hosts=hosts, bird=bird, backends=servers, exabgp=exabgp, agent=agent, meters=meters)
         rig.until_announced()
         yield rig
 

@@ -19,6 +19,8 @@ intents = st.builds(
     owner=st.text(max_size=10),
     created_unix_s=times,
     drain_s=drains,
+    forced=st.booleans(),
+    expires_unix_s=st.none() | times,
 )
 lists = st.lists(intents, max_size=4, unique_by=lambda intent: (intent.kind, intent.target))
 

@@ -67,7 +67,12 @@ class Story:
         if self.pop.tables is not None:
             self.happens(self.kernel_read_at, TablesInherited(self.kernel_alive))
         if self.connects_at < float("inf"):
-            self.happens(self.connects_at, ActualChanged(replace(CONNECTED, routes=self.inherited)))
+            self.happens(self.connects_at, ActualChanged(self.carrying(self.inherited)))
+
+    def carrying(self, routes: RouteTable) -> Actual:
+        """What a speaker with every session up has proven."""
+        sessions = {neighbor.address: True for neighbor in self.pop.neighbors}
+        return replace(CONNECTED, routes=routes, sessions=sessions)
 
     # What happens.
 
@@ -91,8 +96,8 @@ class Story:
         for at in _steps(begin, end, every):
             self.probe(at, backend, Outcome.FAIL, Reason.REFUSED)
 
-    def orders_withdraw(self, at: float, service: str = "vpn", *, drain_s: float = 0.0) -> None:
-        self._intend(at, IntentKind.WITHDRAW, service, drain_s=drain_s)
+    def orders_withdraw(self, at: float, service: str = "vpn", *, drain_s: float = 0.0, forced: bool = False) -> None:
+        self._intend(at, IntentKind.WITHDRAW, service, drain_s=drain_s, forced=forced)
 
     def orders_drain(self, at: float, backend: str, *, for_s: float = 0.0, then: DrainEnd = DrainEnd.WAIT) -> None:
         self._intend(at, IntentKind.DRAIN, backend, drain_s=for_s, then=then)
@@ -105,7 +110,14 @@ class Story:
         self.happens(at, StopOrdered())
 
     def _intend(
-        self, at: float, kind: IntentKind, target: str, *, drain_s: float = 0.0, then: DrainEnd = DrainEnd.WAIT
+        self,
+        at: float,
+        kind: IntentKind,
+        target: str,
+        *,
+        drain_s: float = 0.0,
+        then: DrainEnd = DrainEnd.WAIT,
+        forced: bool = False,
     ) -> None:
         self._intents[kind, target] = Intent(
             kind=kind,
@@ -116,6 +128,7 @@ class Story:
             drain_s=drain_s,
             drain_until=at + drain_s,
             then=then,
+            forced=forced,
         )
         self.happens(at, IntentsChanged(tuple(self._intents.values())))
 
@@ -166,7 +179,7 @@ class Story:
         match step:
             case reconcile.SetRoutes(routes):
                 self.orders.append((self.now, routes))
-                self.happens(self.now + self.lag_s, ActualChanged(replace(CONNECTED, routes=routes)))
+                self.happens(self.now + self.lag_s, ActualChanged(self.carrying(routes)))
             case reconcile.SetTables(tables):
                 self.tables.append((self.now, tables))
                 if self.balancer_works:

@@ -16,11 +16,14 @@ from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_server import serving
 from popctl.agent.api_status import Build
-from popctl.agent.events import ActualChanged, IntentsChanged
+from popctl.agent.events import ActualChanged, Event, IntentsChanged
+from popctl.agent.fleet_hand import FleetHand, Identity
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.loop import Loop
 from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.world import World
+from popctl.fleet.fleet import Fleet
+from popctl.fleet.single import SingleFleet
 from popctl.model.desired import Actual
 from popctl.model.observation import Observation, Outcome
 from popctl.model.pop import Announce, Backend, Pop, Service
@@ -79,7 +82,7 @@ class TestedAgent:
 
     __test__ = False
 
-    def __init__(self, pop: Pop, store: IntentStore) -> None:
+    def __init__(self, pop: Pop, store: IntentStore, fleet: Fleet) -> None:
         self.pop = pop
         self.store = store
         self.world = World(pop)
@@ -87,7 +90,9 @@ class TestedAgent:
         self.last_seen = LastSeen()
         readings = (Reading("popctl_lease_renewals", "Lease renewals.", lambda: 7),)
         self.metrics = Metrics(pop=pop, world=self.world, clock=time.monotonic, version="1.2.3", readings=readings)
-        self.loop = Loop(self.world, self.speaker, time.monotonic, (self.last_seen, self.metrics))
+        identity = Identity(config_digest="sha256:abc", incarnation=f"{pop.name}-1")
+        self.fleet = FleetHand(fleet, identity, self._put)
+        self.loop = Loop(self.world, self.speaker, time.monotonic, (self.last_seen, self.metrics), fleet=self.fleet)
         self.speaker.loop = self.loop
         self.api = Api(
             pop=pop,
@@ -98,6 +103,9 @@ class TestedAgent:
             clocks=Clocks(monotonic=time.monotonic, wall=time.time),
             build=Build(version="1.2.3", config_digest="sha256:abc"),
         )
+
+    def _put(self, event: Event) -> None:
+        self.loop.put(event)
 
     @property
     def socket(self) -> Path:
@@ -130,10 +138,10 @@ class TestedAgent:
 
 
 @asynccontextmanager
-async def running(pop: Pop, *, turning: bool = True) -> AsyncIterator[TestedAgent]:
+async def running(pop: Pop, *, turning: bool = True, fleet: Fleet | None = None) -> AsyncIterator[TestedAgent]:
     """Run an agent; `turning` False leaves the loop standing still, as if it hung."""
     store = IntentStore(pop.paths.state_file)
-    agent = TestedAgent(pop, store)
+    agent = TestedAgent(pop, store, fleet or SingleFleet())
     try:
         agent.loop.put(IntentsChanged(store.load(unix_s=time.time(), now=time.monotonic())))
     except StateCorruptError:
@@ -141,16 +149,18 @@ async def running(pop: Pop, *, turning: bool = True) -> AsyncIterator[TestedAgen
     agent.speaker.connect()
     async with asyncio.TaskGroup() as group:
         loop = group.create_task(agent.loop.run()) if turning else None
+        fleets = group.create_task(agent.fleet.run())
         async with serving(agent.api.application(), agent.socket):
             yield agent
+        fleets.cancel()
         if loop is not None:
             loop.cancel()
 
 
 @asynccontextmanager
-async def healthy(pop: Pop) -> AsyncIterator[TestedAgent]:
+async def healthy(pop: Pop, fleet: Fleet | None = None) -> AsyncIterator[TestedAgent]:
     """Run an agent whose services are announced and proven."""
-    async with running(pop) as agent:
+    async with running(pop, fleet=fleet) as agent:
         agent.all_pass()
         await agent.until_announced()
         await agent.until_proven()

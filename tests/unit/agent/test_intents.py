@@ -56,11 +56,11 @@ def test_drain_time_becomes_a_deadline_of_this_run(tmp_path: Path, unix_s: float
         (b"{}", "format"),
         (b"[]", "truncated"),
         (encode_state((DRAIN,))[:-1], "not the bytes"),
-        (encode_state((DRAIN,)).replace(b'"format": 2', b'"format": 3'), "format 3, this popctl reads 2"),
+        (encode_state((DRAIN,)).replace(b'"format": 3', b'"format": 4'), "format 4, this popctl reads 3"),
         (encode_state((DRAIN,), 1).replace(b'"format": 1', b'"format": true'), "format True"),
         (encode_state((DRAIN,), 1).replace(b'"format": 1', b'"format": 2'), "keys"),
         (encode_state((DRAIN,)).replace(b"kernel", b"kernal"), "checksum"),
-        (encode_state((DRAIN,)).replace(b": 2,", b": 2, "), "not the bytes"),
+        (encode_state((DRAIN,)).replace(b": 3,", b": 3, "), "not the bytes"),
         (b"[" * 100_000, "truncated"),
     ],
 )
@@ -95,11 +95,21 @@ def test_a_drain_with_a_deadline_and_an_end_comes_back_as_it_was(tmp_path: Path)
     assert late.cuts(7.0)
 
 
+def test_file_of_the_format_before_a_fleet_is_read_and_written_anew_with_force(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_bytes(encode_state((DRAIN,), 2))
+    store = IntentStore(path)
+    assert store.load(unix_s=0.0, now=0.0) == (DRAIN,)
+    forced = Intent(kind=IntentKind.WITHDRAW, target="vpn", reason="fire", owner="amy", created_unix_s=1.0, forced=True)
+    store.save((DRAIN, forced))
+    assert IntentStore(path).load(unix_s=0.0, now=0.0) == (DRAIN, forced)
+
+
 def test_file_with_a_right_checksum_but_no_orders_in_it_is_corrupt(tmp_path: Path) -> None:
     """A later version may write orders that this one does not know; guessing would forget them."""
     orders = [json.loads(encode_state((DRAIN,)))["intents"][0] | {"kind": "hold"}]
     checksum = hashlib.sha256(json.dumps(orders, indent=1, sort_keys=True).encode() + b"\n").hexdigest()
-    document = {"format": 2, "checksum": f"sha256:{checksum}", "intents": orders}
+    document = {"format": 3, "checksum": f"sha256:{checksum}", "intents": orders}
     path = tmp_path / "state.json"
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     with pytest.raises(StateCorruptError, match="'hold' is not a valid IntentKind"):

@@ -25,7 +25,7 @@ async def test_withdraw_says_done_only_after_the_speaker_has_proven_it(tmp_path:
         process = await start("withdraw", "vpn", "--reason", "test", socket=agent.socket)
         await agent.until_announced(Announce.WITHDRAWN)
         assert process.stderr is not None
-        assert b"waiting" in await process.stderr.readline()
+        assert b"waiting" in await _until(process.stderr, b"waiting")
         assert b"198.51.100.0/24 at 192.0.2.1: pending" in await process.stderr.readline()
         assert process.returncode is None
         agent.speaker.prove()
@@ -96,7 +96,7 @@ async def test_waiting_withdraw_that_somebody_overrules_ends_at_once_with_75(tmp
         process = await start("withdraw", "--reason", "x", socket=agent.socket)
         await agent.until_announced(Announce.WITHDRAWN)
         assert process.stderr is not None
-        await process.stderr.readline()
+        await _until(process.stderr, b"waiting")
         await popctl("announce", "--reason", "y", "--no-wait", socket=agent.socket)
         result = await ended(process)
     assert result.code == 75
@@ -108,7 +108,7 @@ async def test_interrupted_wait_leaves_the_order_in_force(tmp_path: Path) -> Non
         agent.speaker.proves = False
         process = await start("withdraw", "--reason", "x", socket=agent.socket)
         assert process.stderr is not None
-        await process.stderr.readline()
+        await _until(process.stderr, b"waiting")
         process.send_signal(signal.SIGINT)
         result = await ended(process)
         assert agent.announced() == {"vpn": Announce.WITHDRAWN}
@@ -217,7 +217,7 @@ async def test_withdraw_waits_through_a_restart_of_the_agent(tmp_path: Path) -> 
         agent.speaker.proves = False
         process = await start("withdraw", "--reason", "x", socket=agent.socket)
         assert process.stderr is not None
-        await process.stderr.readline()
+        await _until(process.stderr, b"waiting")
     assert b"no agent answers" in await _until(process.stderr, b"no agent answers")
     async with api_rig.running(pop) as agent:
         await eventually_async(lambda: agent.announced() == {"vpn": Announce.WITHDRAWN})

@@ -1,0 +1,195 @@
+"""Planned work: what a withdraw would do, before it is done; and `popctl maintenance` for the orders that stand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import quote
+
+from cyclopts import App, Parameter
+
+from popctl.cli.client import AgentClient
+from popctl.cli.durations import seconds_until, show_duration
+from popctl.cli.exits import Exit
+from popctl.cli.options import THE_AGENT, Agent, Duration, Reason, as_document, attempt, printable, write_json
+from popctl.model.observation import IntentKind
+from popctl.wire.agent_api import IntentStatus, OrderReply
+from popctl.wire.agent_order import Order
+from popctl.wire.preview_api import ServicePreview, WithdrawPreview
+
+For = Annotated[Duration, Parameter(name="--for")]
+Until = Annotated[str, Parameter(name="--until")]
+
+maintenance_app = App(name="maintenance", help="Planned work: the withdraws that stand, and when they end.")
+
+
+class PlanningClient(AgentClient):
+    """The part of the API that looks ahead."""
+
+    def preview(self, service: str) -> WithdrawPreview:
+        """Ask what a withdraw would do now."""
+        return self._ask("GET", f"/v1/preview/withdraw/{quote(service, safe='')}", WithdrawPreview)
+
+
+def expiry_s(for_s: float, until: str) -> float:
+    """Return after how many seconds an order ends; 0 is never. Raises `ValueError`."""
+    if for_s and until:
+        raise ValueError("--for and --until say the same thing; use one")
+    return seconds_until(until, datetime.now().astimezone()) if until else for_s
+
+
+def agreed(agent: Agent, service: str, *, force: bool, yes: bool) -> bool:
+    """Show what would happen, and ask if there is somebody to ask."""
+    found = PlanningClient(agent.socket).preview(service)
+    if not agent.json:
+        sys.stderr.write("".join(f"{printable(_sentence(one, force=force))}\n" for one in found.services))
+    if yes or agent.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    sys.stderr.write("go on? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _sentence(one: ServicePreview, *, force: bool) -> str:
+    load = "sessions unknown" if one.sessions is None else f"{one.sessions:.0f} sessions"
+    others = "no fleet: nobody else is asked" if one.pops_left is None else f"{one.pops_left} other PoPs go on serving"
+    text = f"{one.name}: {one.announce} now, {load}; {others}"
+    if not one.held:
+        return f"{text}; {one.verdict}"
+    if force:
+        return f"{text}; against it: {one.verdict}, overridden by force"
+    return f"{text}; would be held at the lowest preference: {one.verdict}"
+
+
+@maintenance_app.command(name="list")
+def list_orders(*, agent: Agent = THE_AGENT) -> int:
+    """List the withdraws that stand: who, why, how far, until when."""
+
+    def work() -> int:
+        found = _standing(agent)
+        if agent.json:
+            write_json({"orders": [as_document(one) for one in found]})
+        else:
+            sys.stdout.write("".join(f"{printable(_line(one))}\n" for one in found) or "no planned work\n")
+        return Exit.OK
+
+    return attempt(work, as_json=agent.json)
+
+
+@maintenance_app.command
+def show(service: str, /, *, agent: Agent = THE_AGENT) -> int:
+    """Show one of them.
+
+    Parameters
+    ----------
+    service
+        Name of the service.
+    """
+
+    def work() -> int:
+        one = _of(_standing(agent), service)
+        if one is None:
+            return _none(service)
+        if agent.json:
+            write_json(as_document(one))
+        else:
+            sys.stdout.write(f"{printable(_line(one))}\n")
+        return Exit.OK
+
+    return attempt(work, as_json=agent.json)
+
+
+@maintenance_app.command
+def extend(service: str, /, *, reason: Reason, time: For = 0.0, until: Until = "", agent: Agent = THE_AGENT) -> int:
+    """Give planned work another end, counted from now; without one it stands until it is cancelled.
+
+    Parameters
+    ----------
+    service
+        Name of the service.
+    reason
+        Why; kept with the order.
+    time
+        How long from now, such as 2h.
+    until
+        Until when instead, such as 06:00.
+    """
+
+    def work() -> int:
+        one = _of(_standing(agent), service)
+        if one is None:
+            return _none(service)
+        order = Order(
+            kind=IntentKind.WITHDRAW,
+            target=service,
+            reason=reason,
+            drain_s=one.drain_left_s,
+            expires_s=expiry_s(time, until),
+            force=one.forced,
+        )
+        return _ordered(agent, agent.client().place(order), service)
+
+    return _checked(lambda: attempt(work, as_json=agent.json))
+
+
+@maintenance_app.command
+def cancel(service: str, /, *, reason: Reason, agent: Agent = THE_AGENT) -> int:
+    """End planned work now. The service comes back as after any absence: by health, through warm-up.
+
+    Parameters
+    ----------
+    service
+        Name of the service.
+    reason
+        Why; goes to the audit file.
+    """
+
+    def work() -> int:
+        if _of(_standing(agent), service) is None:
+            return _none(service)
+        return _ordered(agent, agent.client().lift(IntentKind.WITHDRAW, service, reason), service)
+
+    return attempt(work, as_json=agent.json)
+
+
+def _checked(run: Callable[[], int]) -> int:
+    try:
+        return run()
+    except ValueError as error:
+        sys.stderr.write(f"popctl: {printable(str(error))}\n")
+        return Exit.USAGE
+
+
+def _standing(agent: Agent) -> tuple[IntentStatus, ...]:
+    return tuple(one for one in agent.client().intents().intents if one.kind == IntentKind.WITHDRAW)
+
+
+def _of(found: Iterable[IntentStatus], service: str) -> IntentStatus | None:
+    return next((one for one in found if one.target == service), None)
+
+
+def _none(service: str) -> int:
+    sys.stderr.write(f"popctl: no planned work for {printable(service)}\n")
+    return Exit.NOT_FOUND
+
+
+def _ordered(agent: Agent, reply: OrderReply, service: str) -> int:
+    if agent.json:
+        write_json({"ordered": True, "reply": as_document(reply)})
+    else:
+        one = _of(reply.intents, service)
+        sys.stdout.write(f"{printable(_line(one)) if one else 'the order is lifted'}\n")
+    return Exit.OK if reply.decided else Exit.UNPROVEN
+
+
+def _line(one: IntentStatus) -> str:
+    end = "until it is cancelled" if one.expires_in_s is None else f"for another {show_duration(one.expires_in_s)}"
+    parts = [f"{one.target}: {one.stage or 'ordered'} {end}", f"by {one.owner}", one.reason]
+    if one.drain_left_s:
+        left = "unknown" if one.sessions_left is None else f"{one.sessions_left:.0f}"
+        parts.append(f"sessions left: {left}, drain ends in {show_duration(one.drain_left_s)}")
+    if one.forced:
+        parts.append("forced")
+    return "; ".join(parts)

@@ -1,0 +1,100 @@
+"""Whole agents that share a store: permits through the loop, what the API and the metrics tell, force by an order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from popctl.fleet.client import StoreFleet
+from popctl.fleet.memory import MemoryHub, MemoryLine
+from popctl.model.fleet import FloorPolicy, Stance
+from popctl.model.floor import FleetSettings
+from popctl.model.observation import Outcome
+from popctl.model.pop import Announce
+from popctl.model.reason import Reason
+from popctl.wire.agent_api import OrderReply, Problem, decode
+from popctl.wire.fleet_api import FleetStatus
+from tests.eventually import eventually_async
+from tests.unit.agent import api_rig
+from tests.unit.agent.api_rig import TestedAgent
+
+POLICY = FloorPolicy(permit_wait_s=0.2)
+
+
+@asynccontextmanager
+async def member(name: str, run_dir: Path, hub: MemoryHub) -> AsyncIterator[TestedAgent]:
+    folder = run_dir / name
+    folder.mkdir()
+    settings = FleetSettings(name="test", region="eu", endpoints=("http://192.0.2.5:2379",), floor=POLICY)
+    pop = replace(api_rig.small_pop(folder), name=name, fleet=settings)
+    fleet = StoreFleet(name, f"{name}-1", MemoryLine(name, hub), POLICY)
+    async with api_rig.healthy(pop, fleet) as agent:
+        yield agent
+
+
+@asynccontextmanager
+async def two(tmp_path: Path) -> AsyncIterator[tuple[TestedAgent, TestedAgent]]:
+    """Two PoPs that know of each other."""
+    hub = MemoryHub(time.monotonic)
+    async with member("ams", tmp_path, hub) as ams, member("fra", tmp_path, hub) as fra:
+        for agent in (ams, fra):
+            await eventually_async(lambda agent=agent: known(agent) == {"ams", "fra"})
+        yield ams, fra
+
+
+def known(agent: TestedAgent) -> set[str]:
+    members = agent.world.view().fleet.members
+    return {name for name, one in members.items() if one.record.stance("vpn") is not Stance.OUT}
+
+
+def decided(agent: TestedAgent) -> tuple[Announce, Reason, bool]:
+    assert agent.loop.decision is not None
+    (service,) = agent.loop.decision.desired.services
+    return service.announce, service.reason, service.held
+
+
+def all_refuse(agent: TestedAgent) -> None:
+    for number in agent.pop.backends:
+        agent.observe(number, Outcome.FAIL, Reason.REFUSED)
+
+
+async def test_the_second_of_two_pops_to_lose_its_backends_is_held(tmp_path: Path) -> None:
+    async with two(tmp_path) as (ams, fra):
+        all_refuse(ams)
+        await eventually_async(lambda: not ams.speaker.actual.routes)
+        all_refuse(fra)
+        await eventually_async(lambda: decided(fra)[2])
+        assert decided(fra)[0] is Announce.DEPREFERRED
+        assert fra.speaker.actual.routes
+        assert b'popctl_service_held{service="vpn"} 1.0' in fra.metrics.text()
+
+
+async def test_the_fleet_can_be_asked_for_over_the_api(tmp_path: Path) -> None:
+    async with two(tmp_path) as (ams, _), api_rig.client_of(ams) as client:
+        answer = await client.get("/v1/fleet")
+        found = decode(await answer.read(), FleetStatus)
+    assert (answer.status, found.fleet, found.pop, found.connected) == (200, "test", "ams", True)
+    assert {one.name: one.services[0].announce for one in found.pops} == {"ams": "normal", "fra": "normal"}
+    assert {one.config_digest for one in found.pops} == {"sha256:abc"}
+
+
+async def test_a_pop_without_a_fleet_says_so(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        answer = await client.get("/v1/fleet")
+        assert (answer.status, decode(await answer.read(), Problem).code) == (404, "no-fleet")
+
+
+async def test_force_carries_out_an_order_that_the_floor_refuses_and_is_audited(tmp_path: Path) -> None:
+    async with two(tmp_path) as (ams, fra), api_rig.client_of(fra) as client:
+        all_refuse(ams)
+        await eventually_async(lambda: not ams.speaker.actual.routes)
+        await client.post("/v1/intents", json=api_rig.withdraw())
+        await eventually_async(lambda: decided(fra) == (Announce.DEPREFERRED, Reason.FLEET_FLOOR, True))
+        assert b'popctl_fleet_permit{service="vpn",state="refused"} 1.0' in fra.metrics.text()
+        answer = await client.post("/v1/intents", json=api_rig.withdraw(force=True))
+        assert decode(await answer.read(), OrderReply).audited
+        await eventually_async(lambda: decided(fra) == (Announce.WITHDRAWN, Reason.OPERATOR_WITHDRAW, False))
+        assert '"forced":true' in fra.store.path.with_name("audit.jsonl").read_text().splitlines()[-1]

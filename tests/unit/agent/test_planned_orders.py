@@ -1,0 +1,80 @@
+"""Withdraws with an end, over a real unix socket and across restarts; what the preview says; the chained audit file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from popctl.agent.intents import IntentStore, decode_state
+from popctl.model.observation import Intent, IntentKind
+from popctl.model.pop import Announce
+from popctl.wire.agent_api import Intents, OrderReply, Problem, decode
+from popctl.wire.audit import verify
+from popctl.wire.preview_api import WithdrawPreview
+from tests.eventually import eventually_async
+from tests.unit.agent import api_rig
+
+
+async def test_an_order_that_expires_brings_the_service_back_and_leaves_the_books(tmp_path: Path) -> None:
+    pop = api_rig.small_pop(tmp_path)
+    async with api_rig.healthy(pop) as agent, api_rig.client_of(agent) as client:
+        desk = agent.api.desk
+        answer = await client.post("/v1/intents", json=api_rig.withdraw(expires_s=0.5))
+        assert decode(await answer.read(), OrderReply).services[0].announce == "withdrawn"
+        (stored,) = decode_state((tmp_path / "state.json").read_bytes())
+        assert stored.expires_unix_s is not None
+        await agent.until_announced(Announce.NORMAL)
+        await desk.forget_expired()
+        assert decode_state((tmp_path / "state.json").read_bytes()) == ()
+    lines = (tmp_path / "audit.jsonl").read_bytes().splitlines(keepends=True)
+    assert [json.loads(line)["action"] for line in lines] == ["place", "expire"]
+    assert verify(lines).problems == ()
+
+
+async def test_the_end_of_an_order_is_known_after_a_restart(tmp_path: Path) -> None:
+    pop = api_rig.small_pop(tmp_path)
+    async with api_rig.healthy(pop) as agent, api_rig.client_of(agent) as client:
+        await client.post("/v1/intents", json=api_rig.withdraw(expires_s=3600, drain_s=60))
+    async with api_rig.running(pop) as agent, api_rig.client_of(agent) as client:
+        await eventually_async(lambda: agent.world.view().intents)
+        (order,) = decode(await (await client.get("/v1/intents")).read(), Intents).intents
+        assert order.expires_in_s is not None
+        assert 3590 < order.expires_in_s <= 3600
+
+
+def test_an_order_that_expired_while_the_agent_was_away_means_nothing_when_it_is_back(tmp_path: Path) -> None:
+    store = IntentStore(tmp_path / "state.json")
+    order = Intent(
+        kind=IntentKind.WITHDRAW, target="vpn", reason="r", owner="amy", created_unix_s=1000.0, expires_unix_s=2000.0
+    )
+    store.save((order,))
+    (found,) = IntentStore(store.path).load(unix_s=5000.0, now=7.0)
+    assert found == replace(order, expires=7.0)
+
+
+async def test_an_expiry_before_the_end_of_the_drain_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        answer = await client.post("/v1/intents", json=api_rig.withdraw(drain_s=60, expires_s=30))
+        problem = decode(await answer.read(), Problem)
+        assert (answer.status, problem.problems[0].key) == (400, "expires_s")
+        assert not agent.store.intents
+
+
+async def test_a_drain_of_a_backend_takes_no_expiry(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        answer = await client.post("/v1/intents", json=api_rig.drain(expires_s=30))
+        assert answer.status == 400
+
+
+async def test_the_preview_says_what_would_follow_and_changes_nothing(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        found = decode(await (await client.get("/v1/preview/withdraw/vpn")).read(), WithdrawPreview)
+        assert agent.announced() == {"vpn": Announce.NORMAL}
+        everything = decode(await (await client.get("/v1/preview/withdraw/*")).read(), WithdrawPreview)
+        missing = await client.get("/v1/preview/withdraw/nothing")
+    (one,) = found.services
+    assert (one.announce, one.healthy, one.sessions, one.pops_left) == ("normal", 2, None, None)
+    assert (one.verdict, one.held) == ("single-pop", False)
+    assert everything == found
+    assert missing.status == 404
