@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +82,7 @@ class TestedAgent:
 
     __test__ = False
 
-    def __init__(self, pop: Pop, store: IntentStore, fleet: Fleet) -> None:
+    def __init__(self, pop: Pop, store: IntentStore, fleet: Fleet, api_clock: Callable[[], float]) -> None:
         self.pop = pop
         self.store = store
         self.world = World(pop)
@@ -100,7 +100,7 @@ class TestedAgent:
             store=store,
             last_seen=self.last_seen,
             metrics=self.metrics.text,
-            clocks=Clocks(monotonic=time.monotonic, wall=time.time),
+            clocks=Clocks(monotonic=api_clock, wall=time.time),
             build=Build(version="1.2.3", config_digest="sha256:abc"),
         )
 
@@ -138,10 +138,16 @@ class TestedAgent:
 
 
 @asynccontextmanager
-async def running(pop: Pop, *, turning: bool = True, fleet: Fleet | None = None) -> AsyncIterator[TestedAgent]:
+async def running(
+    pop: Pop,
+    *,
+    turning: bool = True,
+    fleet: Fleet | None = None,
+    api_clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[TestedAgent]:
     """Run an agent; `turning` False leaves the loop standing still, as if it hung."""
     store = IntentStore(pop.paths.state_file)
-    agent = TestedAgent(pop, store, fleet or SingleFleet())
+    agent = TestedAgent(pop, store, fleet or SingleFleet(), api_clock)
     try:
         agent.loop.put(IntentsChanged(store.load(unix_s=time.time(), now=time.monotonic())))
     except StateCorruptError:
@@ -158,9 +164,11 @@ async def running(pop: Pop, *, turning: bool = True, fleet: Fleet | None = None)
 
 
 @asynccontextmanager
-async def healthy(pop: Pop, fleet: Fleet | None = None) -> AsyncIterator[TestedAgent]:
+async def healthy(
+    pop: Pop, fleet: Fleet | None = None, api_clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[TestedAgent]:
     """Run an agent whose services are announced and proven."""
-    async with running(pop, fleet=fleet) as agent:
+    async with running(pop, fleet=fleet, api_clock=api_clock) as agent:
         agent.all_pass()
         await agent.until_announced()
         await agent.until_proven()
