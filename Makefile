@@ -16,7 +16,7 @@ demo: setup ## two PoPs, real daemons, a client: break them and watch
 	@$(BIN)/python -m lab demo
 
 test: setup ## everything: unit, property, timeline, contract, real peers, lab
-	@$(PYTEST)
+	@$(PYTEST) -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff format --check .
@@ -32,7 +32,7 @@ bench: setup ## one line per figure, and bench.json
 	@$(BIN)/python -m tests.bench
 
 lock: setup ## resolve the dependencies anew into requirements.lock
-	@$(BIN)/uv pip compile --quiet --no-header --generate-hashes --all-extras --group dev --python-version 3.11 pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --no-header --generate-hashes --all-extras --group dev --group rivals --python-version 3.11 pyproject.toml -o requirements.lock
 
 clean: ## remove what setup and the tests left in the checkout
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench.json build *.egg-info

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 from lab import daemons, edge
 from lab.drill import Expectation, Step
-from lab.scene import POPS, Scene, Witness
+from lab.scene import LANDING, POPS, VIP, Scene, Witness
+from lab.tunnel import Tunnel
 
 _CLI = [edge.PYTHON, "-m", "popctl.cli.main"]
 _CLI_ENVIRONMENT = ["env", "PYTHONPATH=/opt/popctl", "PYTHONDONTWRITEBYTECODE=1"]
 _CHARON = ["charon-systemd"]
 _XL2TPD = ["xl2tpd", "-D", "-c", "/etc/xl2tpd/xl2tpd.conf", "-p", "/run/xl2tpd/pid", "-C", "/run/xl2tpd/l2tp-control"]
 _LEASE_S = 3.0
+_CROWD = 32
+_ENOUGH_PINGS = 20
 
 
 class Story:
@@ -29,6 +33,10 @@ class Story:
         self.home = "pop1"
         self.other = "pop2"
         self._landed_on = ""
+        self._tunnel = Tunnel(scene.driver)
+        self._pings = 0
+        self.holder = ""
+        """The backend of the client's tunnel."""
 
     def steps(self) -> Iterator[Step]:
         """Yield the steps in order. Each is made when the one before is over."""
@@ -39,19 +47,52 @@ class Story:
             Expectation("the client is served", lambda: self._landing() is not None, 15.0),
         )
         self._settle_home()
+        yield from self._balancer_shares()
         yield from self._daemons_die()
         yield from self._orders()
         yield from self._agents_die()
 
+    def _balancer_shares(self) -> Iterator[Step]:
+        yield self._step(
+            f"{_CROWD} clients begin at once",
+            lambda: None,
+            Expectation(f"both backends of {self.home} are given a share", lambda: len(self._crowd()) > 1, 5.0),
+        )
+        yield self._step(
+            "an IKEv2 client builds a tunnel and pings through it",
+            self._tunnel.start,
+            Expectation("packets come back", lambda: self._tunnel.received > 3, 10.0),  # noqa: PLR2004 - some
+        )
+        self.holder = self._scene.labels[self._tunnel.label() or self._landed_on]
+        yield self._step(
+            f"{self.holder}, which holds the tunnel, is drained: popctl drain --for 10m",
+            lambda: self._order(self.home, "drain", self.holder, "--for", "10m", "--reason", "demo"),
+            Expectation("new clients are given to the other backend only", self._crowd_avoids(self.holder), 5.0),
+            Expectation("popctl status counts the SA that is left", self._counts_sas(self.holder), 5.0),
+            Expectation("the tunnel has lost no packet", self._tunnel_held, 5.0),
+        )
+        yield self._step(
+            f"{self.holder} is undrained",
+            lambda: self._order(self.home, "undrain", self.holder, "--reason", "demo"),
+            Expectation("both backends are given a share again", lambda: len(self._crowd()) > 1, 5.0),
+        )
+
     def _daemons_die(self) -> Iterator[Step]:
-        spared = next(node for label, node in self._scene.labels.items() if label == self._landed_on)
+        spared = self.holder
         victim = next(node for node in self._scene.labels.values() if node.startswith(self.home) and node != spared)
         yield self._step(
             f"charon on {victim} is killed",
             lambda: self._kill(victim, "charon"),
             Expectation(f"{self.home} sees {victim} down", self._verdict(self.home, victim, "down"), 3.0),
-            Expectation(f"{self.home} stays announced: one backend is enough", self._announced(self.home), 3.0),
+            Expectation(
+                "and stays announced: one backend is enough",
+                lambda: self._verdict(self.home, victim, "down")() and self._scene.announced(self.home),
+                3.0,
+            ),
+            Expectation(f"its clients are given to {spared}", self._crowd_avoids(victim), 5.0),
+            Expectation(f"the tunnel of {spared} has lost no packet", self._tunnel_held, 5.0),
         )
+        self._tunnel.stop()
         yield self._step(
             f"xl2tpd on {spared} is killed; its IKE still answers",
             lambda: self._kill(spared, "xl2tpd"),
@@ -110,6 +151,7 @@ class Story:
     def _step(self, title: str, do: Callable[[], None], *expect: Expectation) -> Step:
         def begin() -> None:
             self._begun_unix_s = time.time()
+            self._pings = self._tunnel.received
             do()
 
         return Step(title, begin, expect)
@@ -137,6 +179,7 @@ class Story:
         daemons.send(self._driver, pop, edge.AGENT, signum)
         while daemons.runs(self._driver, pop, edge.AGENT):
             time.sleep(0.01)
+        self._scene.look_again()
         edge.start_agent(self._driver, pop)
 
     def _agent_pid(self, pop: str) -> str:
@@ -160,6 +203,28 @@ class Story:
 
     def _lands_at(self, pop: str) -> Callable[[], bool]:
         return lambda: self._landing() == pop
+
+    def _crowd(self) -> set[str]:
+        """Return the backends that answer a crowd; "nobody" is one of them."""
+        argv = ["python3", LANDING, VIP, "--crowd", "--source", "203.0.113.128", "--count", str(_CROWD)]
+        done = self._driver.exec("client", [*argv, "--interval-s", "0", "--timeout-s", "0.3"])
+        labels = [json.loads(line)["landed"] for line in done.stdout.splitlines()]
+        return {self._scene.labels.get(label or "", "nobody") for label in labels}
+
+    def _crowd_avoids(self, backend: str) -> Callable[[], bool]:
+        return lambda: backend not in (found := self._crowd()) and "nobody" not in found
+
+    def _counts_sas(self, backend: str) -> Callable[[], bool]:
+        def holds() -> bool:
+            status = self._scene.status(self.home) or {}
+            drains = [one["drain"] for one in status.get("backends", ()) if one["name"] == backend]
+            return any(drain and drain["sas_left"] for drain in drains)
+
+        return holds
+
+    def _tunnel_held(self) -> bool:
+        """Two seconds of pings since the step began, and none missing since the tunnel was built."""
+        return self._tunnel.received - self._pings >= _ENOUGH_PINGS and self._tunnel.lost == 0
 
     def _verdict(self, pop: str, backend: str, verdict: str) -> Callable[[], bool]:
         def holds() -> bool:

@@ -12,6 +12,7 @@ independent witness. Two questions leave nothing behind on a server:
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import socket
@@ -19,6 +20,7 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 IKE_PORT = 500
 L2TP_PORT = 1701
@@ -101,13 +103,14 @@ def l2tp_answer(datagram: bytes, tunnel: int) -> tuple[str, int] | None:
     return found.get(_HOST_NAME, b"").decode("ascii", "replace"), int.from_bytes(found[_ASSIGNED_TUNNEL_ID], "big")
 
 
-def _ask_ike(sock: socket.socket) -> str | None:
-    cookie = os.urandom(8)
+def _ask_ike(sock: socket.socket, seed: str) -> str | None:
+    # The cookie is what a balancer spreads by: the same question twice wants the same cookie.
+    cookie = hashlib.sha256(seed.encode()).digest()[:8] if seed else os.urandom(8)
     sock.send(ike_question(cookie))
     return ike_label(sock.recv(4096), cookie)
 
 
-def _ask_l2tp(sock: socket.socket) -> str | None:
+def _ask_l2tp(sock: socket.socket, _: str) -> str | None:
     # Zero is no tunnel id.
     tunnel = int.from_bytes(os.urandom(2), "big") | 1
     sock.send(l2tp_question(tunnel))
@@ -121,7 +124,7 @@ def _ask_l2tp(sock: socket.socket) -> str | None:
 _QUESTIONS = {"ike": (IKE_PORT, _ask_ike), "l2tp": (L2TP_PORT, _ask_l2tp)}
 
 
-def ask(vip: str, protocol: str, *, source: str, timeout_s: float) -> dict[str, object]:
+def ask(vip: str, protocol: str, *, source: str, timeout_s: float, seed: str = "") -> dict[str, object]:
     """Ask once from a fresh port; `landed` is the label or the host name, None without a usable answer in time."""
     port, question = _QUESTIONS[protocol]
     family = socket.AF_INET6 if ":" in vip else socket.AF_INET
@@ -131,7 +134,7 @@ def ask(vip: str, protocol: str, *, source: str, timeout_s: float) -> dict[str, 
         try:
             sock.bind((source, 0))
             sock.connect((vip, port))
-            landed, error = question(sock), None
+            landed, error = question(sock, seed), None
         except OSError as failure:
             landed, error = None, type(failure).__name__
     rtt_s = round(time.monotonic() - begun, 6)
@@ -144,6 +147,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("vip")
     parser.add_argument("--protocol", choices=sorted(_QUESTIONS), default="ike")
     parser.add_argument("--source", default="", help="local address; none lets the kernel choose")
+    parser.add_argument("--crowd", action="store_true", help="every question from the next source address")
+    parser.add_argument("--seed", default="", help="the same IKE questions for the same seed")
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--interval-s", type=float, default=0.1)
     parser.add_argument("--timeout-s", type=float, default=1.0)
@@ -152,7 +157,9 @@ def main(arguments: Sequence[str]) -> int:
     for number in range(options.count):
         if number:
             time.sleep(options.interval_s)
-        answer = ask(options.vip, options.protocol, source=options.source, timeout_s=options.timeout_s)
+        source = str(ip_address(options.source) + number) if options.crowd else options.source
+        seed = f"{options.seed}{number}" if options.seed else ""
+        answer = ask(options.vip, options.protocol, source=source, timeout_s=options.timeout_s, seed=seed)
         answered = answered and answer["landed"] is not None
         print(json.dumps(answer), flush=True)
     return 0 if answered else 1

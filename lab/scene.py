@@ -24,7 +24,7 @@ VIP = "198.51.100.1"
 PREFIX = "198.51.100.0/24"
 POPS: Mapping[str, str] = {"pop1": "r1", "pop2": "r2"}
 """PoP -> its upstream router, which knows it as a session of the same name."""
-_LANDING = "/opt/popctl/lab/landing.py"
+LANDING = "/opt/popctl/lab/landing.py"
 _KEPT_ANSWERS = 4096
 _FRESH_S = 0.03
 """The agent answers a user 50 times a second at most, and the CLI wants its share."""
@@ -43,7 +43,7 @@ class Witness:
     """The client asks the VIP ten times a second, for as long as this is open."""
 
     def __init__(self, driver: Driver, interval_s: float = 0.1) -> None:
-        argv = ["python3", "-u", _LANDING, VIP, "--count", "1000000", "--timeout-s", "0.3"]
+        argv = ["python3", "-u", LANDING, VIP, "--count", "1000000", "--timeout-s", "0.3"]
         command = driver.exec_argv("client", [*argv, "--interval-s", str(interval_s)])
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self._answers: deque[Landing] = deque(maxlen=_KEPT_ANSWERS)

@@ -45,3 +45,16 @@ class RealPeers:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RealPeers(config.getoption("--real-peers-at-least")), "real-peers")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put all tests with real daemons into one group, and those of the guest kernel into another.
+
+    With several workers (`-n 2 --dist loadgroup`) a group runs in one worker, one test after another: tests that
+    wait for real daemons never compete with each other, only with the unit tests beside them.
+    """
+    for item in items:
+        if "tests/kernel/" in item.nodeid:
+            item.add_marker(pytest.mark.xdist_group("guest kernel"))
+        elif any(item.get_closest_marker(mark) for mark in _REAL):
+            item.add_marker(pytest.mark.xdist_group("real daemons"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
+from popctl.model.balancer import BalancedService, Forward, Rows, SpiPlan, Tables
 from popctl.model.pop import (
     Allowlist,
     Announce,
@@ -18,6 +20,7 @@ from popctl.model.pop import (
 )
 from popctl.model.probe import Cadence, IkeLiveness, L2tp, ProbeSpec, Thresholds
 from popctl.model.route import GRACEFUL_SHUTDOWN, Address, Attributes, Family
+from popctl.wire.spi import labels
 
 ROUTER = ip_address("192.0.2.1")
 SECOND_ROUTER = ip_address("2001:db8::1")
@@ -112,3 +115,29 @@ def pop(
         ),
         start_without_state=start_without_state,
     )
+
+
+VIP = ip_address("198.51.100.1")
+PLAN = SpiPlan(site="example.net")
+
+
+def balanced(bare: Pop) -> Pop:
+    """Return the same PoP with a balancer for its first service, as the configuration would make it."""
+    service, *_ = bare.services
+    members = sorted(service.backends)
+    tables = Tables(
+        services=(
+            BalancedService(
+                name=service.name,
+                vips=(VIP,),
+                rows=Rows(width=len(members), order=bytes(number + 1 for number in members)),
+                labels=labels(PLAN, bare.id, members),
+                seed=0,
+            ),
+        ),
+        backends={
+            number: Forward(name=bare.backends[number].name, ipv4=IPv4Address("10.77.0.10") + number)
+            for number in members
+        },
+    )
+    return replace(bare, tables=tables, spi_plan=PLAN)

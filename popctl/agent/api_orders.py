@@ -19,6 +19,7 @@ from popctl.agent.events import IntentsChanged
 from popctl.agent.intents import IntentStore, StateCorruptError, StateWriteError
 from popctl.agent.loop import Loop
 from popctl.core import health
+from popctl.core.backend_drain import refusals
 from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import Intent, IntentKind
 from popctl.model.pop import Backend, Pop, Service
@@ -241,14 +242,15 @@ class Desk:
 
     def _spare(self, service: Service, backend: Backend, draining: set[str]) -> None:
         others = [self._pop.backends[one] for one in service.backends if one != backend.id]
-        able = [one for one in others if one.name not in draining and self._verdict(one) is Verdict.UP]
-        left, weight = len(able), sum(one.weight for one in able)
-        if weight < service.minimum_weight:
-            whole = sum(self._pop.backends[one].weight for one in service.backends)
+        able = frozenset(one.id for one in others if one.name not in draining and self._verdict(one) is Verdict.UP)
+        left = len(able)
+        weights = {number: self._pop.backends[number].weight for number in service.backends}
+        drains = frozenset((backend.id,))
+        for short in refusals({service.name: weights}, able, drains, least_share=service.drain_keeps):
             raise api_problems.interlocked(
-                f"draining {backend.name} leaves service {service.name} with a weight of {weight} of {whole}, it needs"
-                f" {service.minimum_weight} (minimum_weight); remedy: undrain or repair another backend first, or use"
-                " force"
+                f"draining {backend.name} leaves service {short.service} with a weight of {short.left} of"
+                f" {sum(weights.values())}, it needs {short.needed} (drain_keeps); remedy: undrain or repair another"
+                " backend first, or use force"
             )
         if left < service.minimum_healthy:
             raise api_problems.interlocked(

@@ -245,13 +245,13 @@ class Reporter:
 
     def _drain(self, order: Intent, now: Instant) -> DrainStatus:
         progress = self._watch.progress(order.target)
-        empty_in_s = progress.empty_in_s if progress else None
+        empty_in_s = progress.empty_at - now if progress and progress.empty_at < NEVER else None
         return DrainStatus(
             deadline_left_s=max(order.drain_until - now, 0.0) if order.drain_s else None,
             then=order.then,
-            sas_left=progress.left if progress else None,
-            oldest_s=progress.oldest_s if progress else None,
-            empty_in_s=empty_in_s,
+            sas_left=progress.sas if progress else None,
+            oldest_s=progress.oldest_s if progress and progress.sas else None,
+            empty_in_s=None if empty_in_s is None else max(empty_in_s, 0.0),
             problem=self._watch.problem(order.target),
         )
 

@@ -41,7 +41,7 @@ from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
 from popctl.config.load import parse, read
-from popctl.lb import tally
+from popctl.lb.counters import read_counters_here
 from popctl.model.pop import Pop
 from popctl.senses.runner import Senses
 from popctl.wire.exchanges import exchange_for
@@ -119,7 +119,7 @@ class Agent:
                 ),
                 Reading("popctl_journal_failures", "Times the journal stopped.", lambda: self._journal.failures),
             ),
-            tallies=tally.read,
+            counters=read_counters_here,
         )
         last_seen = LastSeen()
         self._loop = Loop(

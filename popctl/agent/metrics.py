@@ -25,7 +25,6 @@ from popctl.agent.metrics_load import load_families
 from popctl.agent.world import World
 from popctl.core import health
 from popctl.core.decide import Decision
-from popctl.lb.tally import Tally
 from popctl.model.desired import ServiceDecision
 from popctl.model.instant import Instant
 from popctl.model.observation import IntentKind, Observation
@@ -35,6 +34,7 @@ from popctl.model.reason import Reason
 from popctl.model.route import route_table
 from popctl.model.view import Verdict, View
 from popctl.wire.agent_api import RouteState
+from popctl.wire.nft_counters import Counters
 
 RTT_BOUNDS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0)
 LAG_BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -106,14 +106,14 @@ class Metrics(Collector):
         clock: Callable[[], Instant],
         version: str,
         readings: tuple[Reading, ...] = (),
-        tallies: Callable[[], tuple[Tally, ...]] = tuple,
+        counters: Callable[[], Counters] = Counters,
     ) -> None:
         self._pop = pop
         self._world = world
         self._clock = clock
         self._version = version
         self._readings = readings
-        self._tallies = tallies
+        self._counters = counters
         self._decision: Decision | None = None
         names = {spec.name for backend in pop.backends.values() for spec in backend.probes}
         self._rtts = {name: Histogram(RTT_BOUNDS_S) for name in sorted(names)}
@@ -168,7 +168,7 @@ class Metrics(Collector):
         yield from self._probe_families()
         yield from self._bgp(view)
         if self._pop.tables is not None:
-            yield from balancer_families(self._pop, view, self._decision, self._tallies)
+            yield from balancer_families(self._pop, view, self._decision, self._counters)
 
     def describe(self) -> Iterator[Metric]:
         """Return nothing: names do not clash in a registry of our own."""

@@ -9,16 +9,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from popctl.core.decide import Decision
 from popctl.lb.balancer import KernelError
-from popctl.lb.tally import Tally
 from popctl.model.desired import Place
 from popctl.model.pop import Pop
 from popctl.model.view import View
+from popctl.wire.errors import WireError
+from popctl.wire.nft_counters import Counters
 
 _LOG = structlog.get_logger("popctl.metrics")
 
 
 def balancer_families(
-    pop: Pop, view: View, decision: Decision | None, tallies: Callable[[], tuple[Tally, ...]]
+    pop: Pop, view: View, decision: Decision | None, counters: Callable[[], Counters]
 ) -> Iterator[Metric]:
     """Return the families. Reading the counters blocks for milliseconds: call it in a thread."""
     actual = view.balancer
@@ -34,29 +35,26 @@ def balancer_families(
         for place in Place:
             places.add_metric((pop.backends[one.backend].name, place), one.place is place)
     yield places
-    yield from _counted(pop, tallies)
+    yield from _counted(pop, counters)
 
 
-def _counted(pop: Pop, tallies: Callable[[], tuple[Tally, ...]]) -> Iterator[Metric]:
+def _counted(pop: Pop, counters: Callable[[], Counters]) -> Iterator[Metric]:
     try:
-        counted = tallies()
-    except KernelError as error:
+        found = counters()
+    except (KernelError, WireError) as error:
         _LOG.warning("counters not read", problem=str(error))
         return
     steered = ("backend", "reason")
     packets = CounterMetricFamily("popctl_balancer_packets", "Steered to a backend.", labels=steered)
     volume = CounterMetricFamily("popctl_balancer_bytes", "Steered to a backend.", labels=steered)
     dropped = CounterMetricFamily("popctl_balancer_dropped_packets", "Given to nobody.", labels=("service", "reason"))
-    totals: dict[tuple[str, str], tuple[int, int]] = {}
-    for one in counted:
-        if one.towards == "drop":
-            dropped.add_metric((one.of, one.reason), one.packets)
-        elif one.of.isdigit() and int(one.of) in pop.backends:
-            # Copies of ICMP errors are counted per address family.
-            key = (pop.backends[int(one.of)].name, one.reason)
-            before = totals.get(key, (0, 0))
-            totals[key] = (before[0] + one.packets, before[1] + one.bytes)
-    for key, (packet_count, byte_count) in totals.items():
-        packets.add_metric(key, packet_count)
-        volume.add_metric(key, byte_count)
+    for (number, reason), count in found.forwarded.items():
+        if number in pop.backends:
+            packets.add_metric((pop.backends[number].name, reason), count.packets)
+            volume.add_metric((pop.backends[number].name, reason), count.bytes)
+    for (service, reason), count in found.dropped.items():
+        dropped.add_metric((service, reason), count.packets)
     yield from (packets, volume, dropped)
+    yield CounterMetricFamily(
+        "popctl_balancer_icmp_over_limit", "ICMP errors that were not copied to all.", value=found.copies_over_limit
+    )

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 
 from popctl.agent.events import Event, IntentsChanged
+from popctl.core.backend_drain import DrainProgress, progress
 from popctl.core.decide import Decision
 from popctl.lb import sas
 from popctl.lb.sas import SaCount, ViciError
@@ -23,27 +23,6 @@ _LOG = structlog.get_logger("popctl.drain")
 
 EVERY_S = 2.0
 _OK = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """One drain as seen so far."""
-
-    begun: Instant
-    """First look of this drain."""
-    at_first: int
-    at: Instant
-    """Latest look."""
-    left: int
-    oldest_s: float | None
-
-    @property
-    def empty_in_s(self) -> float | None:
-        """Estimate when nothing is left, from how fast it went so far; None while nothing has gone."""
-        if self.left == 0:
-            return 0.0
-        gone = self.at_first - self.left
-        return None if gone <= 0 else self.left * (self.at - self.begun) / gone
 
 
 class SaWatch:
@@ -64,7 +43,8 @@ class SaWatch:
         self._draining: frozenset[str] = frozenset()
         self._ending: frozenset[int] = frozenset()
         self._wake = asyncio.Event()
-        self._progress: dict[str, Progress] = {}
+        self._history: dict[str, list[tuple[Instant, int]]] = {}
+        self._progress: dict[str, DrainProgress] = {}
         self._problems: dict[str, str] = {}
 
     def turn(self, now: Instant, events: tuple[Event, ...], decision: Decision | None) -> None:
@@ -73,7 +53,8 @@ class SaWatch:
         for event in events:
             if isinstance(event, IntentsChanged):
                 self._draining = frozenset(one.target for one in event.intents if one.kind is IntentKind.DRAIN)
-                self._progress = {name: seen for name, seen in self._progress.items() if name in self._draining}
+                for gone in self._progress.keys() - self._draining:
+                    del self._progress[gone], self._history[gone]
                 self._wake.set()
 
     def end(self, backends: frozenset[int]) -> None:
@@ -81,7 +62,7 @@ class SaWatch:
         self._ending = backends
         self._wake.set()
 
-    def progress(self, backend: str) -> Progress | None:
+    def progress(self, backend: str) -> DrainProgress | None:
         """Return how far the drain of a backend has come; None: it does not drain, or cannot be asked."""
         return self._progress.get(backend)
 
@@ -113,12 +94,11 @@ class SaWatch:
             self._problems[backend.name] = str(error)
             return
         self._problems.pop(backend.name, None)
+        if backend.name not in self._draining:
+            return
         now = self._clock()
-        first = self._progress.get(backend.name)
-        self._progress[backend.name] = Progress(
-            begun=first.begun if first else now,
-            at_first=first.at_first if first else found.left,
-            at=now,
-            left=found.left,
-            oldest_s=found.oldest_s,
-        )
+        history = self._history.setdefault(backend.name, [])
+        self._progress[backend.name] = progress(found.ages_s, history, now)
+        # The first count of each number is all that the estimate needs.
+        if not history or len(found.ages_s) != history[-1][1]:
+            history.append((now, len(found.ages_s)))

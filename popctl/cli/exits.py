@@ -10,6 +10,8 @@ class Exit(IntEnum):
     PROBLEMS = 1
     """A check or a replay found problems."""
     USAGE = 2
+    UNSAFE = 3
+    """A plan that would overload a PoP or leave clients without one."""
     INTERLOCK = 4
     """The agent refused, because a service would lose its minimum of healthy backends."""
     NOT_FOUND = 5
@@ -35,6 +37,7 @@ MEANINGS = {
     Exit.OK: "done, and where it concerns routes: proven",
     Exit.PROBLEMS: "a check or a replay found problems",
     Exit.USAGE: "wrong usage",
+    Exit.UNSAFE: "the plan is not safe",
     Exit.INTERLOCK: "refused: a service would lose its minimum of healthy backends",
     Exit.NOT_FOUND: "no such service, backend or prefix",
     Exit.MISSING: "an optional part is not installed",

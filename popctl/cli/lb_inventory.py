@@ -1,6 +1,7 @@
 """The balancer's part of an inventory file: what `popctl lb`, `backend-config` and `doctor` work from.
 
-The agent's configuration is one; a file of its own, for a host without an agent, is another. The shape of that is the one that docs/balancer.md describes; every problem is reported at once, with its key.
+The agent's configuration is one; a file of its own, for a host without an agent, is another, and docs/balancer.md
+describes its shape. Every problem is reported at once, with its key.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from popctl.model.balancer import (
 )
 from popctl.wire.spi import Identity, labels
 from popctl.wire.spi_lint import Inventory, lint, lint_ids
-
 
 _STAND_IN = "unreadable"
 

@@ -29,6 +29,7 @@ class Part:
 PARTS = (
     Part("plan", "popctl.cli.plan", "plan_app", "Predict where clients go when a PoP changes its announcement."),
     Part("topology", "popctl.cli.plan", "topology_app", "Build and inspect the Internet model behind `plan`."),
+    Part("simulate", "popctl.cli.simulate", "simulate_app", "Play a scenario of demand and faults against the fleet."),
     Part("lb", "popctl.cli.lb", "lb_app", "Look at the PoP's balancer."),
     Part("backend-config", "popctl.cli.backend_config", "backend_config_app", "Write the configuration of a backend."),
     Part("fleet", "popctl.cli.fleet", "fleet_app", "Look at the fleet: every PoP's state, load, reason and age."),

@@ -19,7 +19,7 @@ from popctl.cli.exits import Exit
 from popctl.cli.options import write_json
 from popctl.cli.plan_render import as_document, risk_document, show_answer, show_answers, show_load
 from popctl.cli.plan_topology import topology_app
-from popctl.cli.plan_world import THE_WORLD, UNSAFE, NotInFleetError, World, attempt, study_of
+from popctl.cli.plan_world import THE_WORLD, NotInFleetError, World, attempt, study_of
 from popctl.cli.render import console
 from topology import fleet_file
 from topology.catchment import at_risk
@@ -55,7 +55,7 @@ def _tell(answer: Answer, world: World) -> int:
         write_json(as_document(answer))
     else:
         show_answer(answer, console())
-    return Exit.OK if answer.safe else UNSAFE
+    return Exit.OK if answer.safe else Exit.UNSAFE
 
 
 def _tell_all(answers: Iterable[Answer], expected: int, world: World) -> int:
@@ -64,7 +64,7 @@ def _tell_all(answers: Iterable[Answer], expected: int, world: World) -> int:
         write_json({"safe": all(one.safe for one in found), "answers": [as_document(one) for one in found]})
     else:
         show_answers(found, console())
-    return Exit.OK if all(answer.safe for answer in found) else UNSAFE
+    return Exit.OK if all(answer.safe for answer in found) else Exit.UNSAFE
 
 
 def _watched(items: Iterable[_Item], expected: int) -> Iterator[_Item]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -28,10 +28,6 @@ INTERNET = Path("internet.txt.gz")
 FLEET = Path("fleet.json")
 _DEFAULT_LOAD = 1.5
 """Without any figure for demand the fleet is taken to have half as much capacity again as it needs."""
-
-
-UNSAFE: Final = 3
-"""Exit code of a question whose answer is dangerous."""
 
 
 Cache = Annotated[Path | None, Parameter(name="--cache")]

@@ -79,7 +79,7 @@ def _service(part: Placed[schema.Service], ids: dict[str, int]) -> model.Service
         prefixes=tuple(part.value.prefixes),
         backends=tuple(ids.values() if names is None else (ids[name] for name in names)),
         minimum_healthy=part.value.minimum_healthy,
-        minimum_weight=part.value.minimum_weight,
+        drain_keeps=part.value.drain_keeps,
     )
 
 

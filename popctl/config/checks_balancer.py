@@ -95,18 +95,6 @@ def forwards_are_of_their_family(parts: Parts) -> Iterator[Problem]:
                 yield problem((*part.path, "forward", f"ipv{version}"), "nothing", what, remedy)
 
 
-def minimum_weight(parts: Parts) -> Iterator[Problem]:
-    """No service asks for more than it has."""
-    if "backends" in parts.broken:
-        return
-    for part in parts.services:
-        names = part.value.backends
-        weight = sum(one.value.weight for one in parts.backends if names is None or one.value.name in names)
-        if part.value.minimum_weight > weight:
-            what = f"the backends of the service weigh only {weight} in all"
-            yield problem((*part.path, "minimum_weight"), part.value.minimum_weight, what, f"use at most {weight}")
-
-
 def marks(parts: Parts) -> Iterator[Problem]:
     """The low half of a mark belongs to reason and slot; tables of backends end before the numbers do."""
     if parts.balancer is None:
@@ -164,7 +152,6 @@ CHECKS = (
     vips_are_not_backends,
     key_has_labels,
     forwards_are_of_their_family,
-    minimum_weight,
     marks,
     what_the_balancer_refuses,
 )

@@ -223,6 +223,12 @@ def _url(value: object) -> str:
     return text
 
 
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise refuse("is not a share", "write a number of 0..1, such as 0.5")
+    return float(value)
+
+
 def _word(value: object) -> int:
     if isinstance(value, str) and _HEXADECIMAL.fullmatch(value):
         value = int(value, 16)
@@ -260,12 +266,6 @@ def _store_url(value: object) -> str:
     return text
 
 
-def _share(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise refuse("is not a share within 0 and 1", "write it like 0.2")
-    return float(value)
-
-
 def _positive(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise refuse("is not a number above 0", "write it like 1.2")
@@ -296,11 +296,11 @@ Label: TypeAlias = Annotated[str, PlainValidator(_label), Kind("text")]
 AbsolutePath: TypeAlias = Annotated[Path, PlainValidator(_absolute), Kind("absolute path")]
 SocketPath: TypeAlias = Annotated[Path, PlainValidator(_socket), Kind("absolute path, at most 107 bytes")]
 SecretFile: TypeAlias = Annotated[Path, PlainValidator(_secret_file), Kind("absolute path of a secret file")]
+Share: TypeAlias = Annotated[float, PlainValidator(_share), Kind("share, 0..1")]
 Word: TypeAlias = Annotated[int, PlainValidator(_word), Kind("number, 0..0xffffffff")]
 Vici: TypeAlias = Annotated[ViciEndpoint, PlainValidator(_vici), Kind("unix:///PATH or tcp://ADDRESS:PORT")]
 Argument: TypeAlias = Annotated[str, PlainValidator(_argument), Kind("text")]
 Url: TypeAlias = Annotated[str, PlainValidator(_url), Kind("URL")]
 Seconds: TypeAlias = Annotated[float, PlainValidator(duration(0.05, 3600.0)), Kind("duration, 50ms..1h")]
 StoreUrl: TypeAlias = Annotated[str, PlainValidator(_store_url), Kind("URL")]
-Share: TypeAlias = Annotated[float, PlainValidator(_share), Kind("share, 0..1")]
 Positive: TypeAlias = Annotated[float, PlainValidator(_positive), Kind("number above 0")]

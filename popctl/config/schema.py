@@ -23,6 +23,7 @@ from popctl.config.fields import (
     Prefix,
     RouterId,
     SecretFile,
+    Share,
     SocketPath,
     Vici,
 )
@@ -115,8 +116,8 @@ class Service(Section):
     minimum_healthy: int = Field(
         default=defaults.MINIMUM_HEALTHY, description="Backends that must work, from 1 to the number of backends."
     )
-    minimum_weight: int = Field(
-        default=0, ge=0, description="A drain must leave backends of so much weight in all; 0: `minimum_healthy` rules."
+    drain_keeps: Share = Field(
+        default=0, description="Share of the weights that a drain must leave; `minimum_healthy` holds besides."
     )
     balancer: ServiceBalancer | None = Field(
         default=None, description="How this host spreads the service; null: something else does."

@@ -97,6 +97,9 @@ def _served(prefix: Prefix, wanted: Tables | None, ordered: Ordered, balancer: B
     """Return whether the balancer was seen to serve all VIPs of `prefix` with everybody who should."""
     if wanted is None or ordered.tables is None or not balancer.in_force:
         return False
+    if (balancer.alive, balancer.draining) != (ordered.tables.alive, ordered.tables.draining):
+        # An order is on its way, and may be one that takes somebody out.
+        return False
     alive = [of_service(one) & wanted.alive for one in wanted.services if _serves(one, prefix)]
     return all(some and some <= balancer.alive for some in alive)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,10 +28,8 @@ class ViciError(BalancerError):
 class SaCount:
     """What one look found."""
 
-    left: int
-    """Established IKE SAs."""
-    oldest_s: float | None
-    """Age of the oldest; None when there is none."""
+    ages_s: tuple[float, ...]
+    """Of the established IKE SAs."""
 
 
 def count(endpoint: ViciEndpoint) -> SaCount:
@@ -40,8 +39,7 @@ def count(endpoint: ViciEndpoint) -> SaCount:
         ViciError: no answer.
     """
     with _session(endpoint) as session:
-        ages = [float(sa.get("established", 0)) for sa in _established(session)]
-    return SaCount(left=len(ages), oldest_s=max(ages, default=None))
+        return SaCount(ages_s=tuple(float(sa.get("established", 0)) for sa in _established(session)))
 
 
 def end(endpoint: ViciEndpoint) -> int:
@@ -53,7 +51,8 @@ def end(endpoint: ViciEndpoint) -> int:
     with _session(endpoint) as session:
         ids = [str(_text(sa["uniqueid"])) for sa in _established(session)]
         for number in ids:
-            session.terminate({"ike-id": number, "timeout": _NO_WAITING_MS})
+            # The answer is a stream of log lines; nothing is sent before somebody reads it.
+            deque(session.terminate({"ike-id": number, "timeout": _NO_WAITING_MS}), maxlen=0)
     return len(ids)
 
 

@@ -87,8 +87,8 @@ class Service:
     backends: tuple[int, ...]
     """Ids of the backends that carry it."""
     minimum_healthy: int
-    minimum_weight: int = 0
-    """A drain must leave at least this sum of weights, healthy and not draining."""
+    drain_keeps: float = 0.0
+    """Share of the configured weight that a drain must leave for new clients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -224,8 +224,17 @@ class DatagramEngine:
     def _finish(self, run: Run, result: Result) -> None:
         done, run.done = run.done, None
         run.channel.run = None
+        self._drop_ended()
         if done is not None:
             done(result)
+
+    def _drop_ended(self) -> None:
+        """Forget timers of ended runs; without this every answered probe would wake an idle agent once for nothing."""
+        while self._timers and self._timers[0][2].done is None:
+            heapq.heappop(self._timers)
+        if not self._timers and self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._timer_at = None, NEVER
 
     def _plan(self, run: Run, when: Instant) -> None:
         """Look at `run` again at `when`."""

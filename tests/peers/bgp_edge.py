@@ -69,7 +69,8 @@ class Spoken:
 
     def proven(self, routes: RouteTable) -> bool:
         """Whether exactly `routes` are proven and nothing is pending."""
-        return dict(self.actual.routes) == dict(routes) and not self.actual.pending
+        actual = self.actual
+        return actual.inherited and dict(actual.routes) == dict(routes) and not actual.pending
 
     def has(self, key: RouteKey) -> bool:
         """Whether a route is proven."""

@@ -113,6 +113,21 @@ async def test_an_agent_that_breathes_but_no_longer_decides_loses_its_lease() ->
             await eventually_async(lambda: not e.bird.routes(), within_s=BOUND_S)
 
 
+async def test_an_agent_that_is_busy_without_a_break_keeps_its_lease() -> None:
+    """Changes that follow each other closely must not put the renewal off."""
+    with edge(lease=Lease(duration_s=0.5)) as e:
+        async with speaking(e.exabgp.pop) as spoken:
+            await spoken.inherited()
+            seen = len(spoken.actuals)
+            end = time.monotonic() + 3 * e.exabgp.pop.lease.duration_s
+            while time.monotonic() < end:
+                for table in (BOTH, NOTHING):
+                    await spoken.speaker.set(table)
+                    await eventually_async(lambda table=table: spoken.proven(table), every_s=0.001)  # type: ignore[misc]
+            assert all(actual.connected for actual in spoken.actuals[seen:])
+            assert "lease expired" not in e.exabgp.log()
+
+
 def test_only_one_agent_at_a_time_and_a_closed_one_is_replaced_at_once() -> None:
     with edge() as e, greeted(e.exabgp.socket) as first:
         with RelayClient(e.exabgp.socket) as second:

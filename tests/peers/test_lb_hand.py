@@ -6,11 +6,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from popctl.lb.counters import read_counters
 from popctl.lb.nft import NftBalancer
-from popctl.model.balancer import BalancerActual, Tables
+from popctl.model.balancer import BalancerActual, Forward, Tables
+from popctl.model.reason import Reason
 from popctl.wire import packet
 from popctl.wire.packet import UDP
 from tests.balancers import CLIENT4, VIP4, esp_spi, rows, tables, without
@@ -109,7 +113,8 @@ async def test_what_was_learnt_and_counted_survives_a_restart_and_new_rows(host:
     async with running(host, tables(5, rows=rows(5, size=512))) as (_, log):
         assert log[-1].in_force
         assert learnt()
-        assert "packets 1" in host.inside("lb", "nft", "list", "counter", "inet", "popctl", "to.3.esp-slice")
+        counters = await read_counters(netns=host.name("lb"))
+        assert counters.forwarded[3, Reason.ESP_SLICE].packets == 1
 
 
 async def test_a_flap_of_one_of_64_backends_is_in_the_kernel_within_ten_milliseconds(host: Net) -> None:
@@ -126,3 +131,31 @@ async def test_a_flap_of_one_of_64_backends_is_in_the_kernel_within_ten_millisec
         assert log[-1].elements_changed == 200
     assert sorted(took)[197] <= 0.050
     assert sorted(took)[100] <= 0.010
+
+
+@pytest.fixture
+def two_links(net: Net) -> Net:
+    """Provide a balancer whose backend 0 is behind a link of its own."""
+    net.add("lb", "in", "b0")
+    net.link("in", "i0", "192.0.2.2/24", "lb", "l0", "192.0.2.1/24 10.77.0.1/24 2001:db8:77::1/64")
+    net.link("b0", "e0", "10.78.0.2/30 2001:db8:78::2/64", "lb", "l1", "10.78.0.1/30 2001:db8:78::1/64")
+    return net
+
+
+async def test_a_backend_with_a_dead_link_holds_nobody_else_up_and_is_reached_again_at_once(two_links: Net) -> None:
+    """The kernel drops the routes of a link that goes down, and refuses them until it is back."""
+    own = Forward(name="b0", ipv4=IPv4Address("10.78.0.2"), ipv6=IPv6Address("2001:db8:78::2"))
+    wanted = replace(WANTED, backends={**WANTED.backends, 0: own})
+    async with running(two_links, wanted) as (balancer, log):
+        two_links.ip("lb", "link set l1 down")
+        await eventually_async(lambda: not log[-1].in_force)
+        assert "10.78.0.2" in log[-1].problem
+        await balancer.set(without(wanted, 0, 1))
+        await eventually_async(lambda: log[-1].alive == wanted.alive - {0, 1})
+        await eventually_async(lambda: log[-1].in_force)
+        two_links.ip("lb", "link set l1 up")
+        two_links.ip("lb", "addr replace 2001:db8:78::1/64 dev l1 nodad")
+        await balancer.set(wanted)
+        await eventually_async(lambda: log[-1].alive == wanted.alive and log[-1].in_force)
+        assert "via 10.78.0.2" in two_links.ip("lb", "route show table 5101")
+        assert "via 2001:db8:78::2" in two_links.ip("lb", "-6 route show table 5101")

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from popctl.cli.backend_config import backend_config
+from popctl.cli.exits import Exit
+from popctl.senses.doctor import read_lifetimes
 from popctl.wire import packet
 from tests.balancers import VIP4, draining, server_spi, without
 from tests.eventually import eventually
@@ -93,12 +96,13 @@ def test_a_responder_only_rule_falls_into_the_role_swap_trap(site: Site, version
         eventually(lambda: site.counters()["drop.vpn.stray"] > 0 or site.mis_steered() > 0, within_s=15)
 
 
+@pytest.mark.timeout(240)
 def test_a_rebound_nat_port_and_a_new_address_stay_on_their_backend(site: Site) -> None:
     with site.start(2):
         home = site.connect()
         for address in (NAT_ADDRESSES[0], NAT_ADDRESSES[1]):
             site.rebind(address)
-            eventually(lambda: site.ping() == 3, within_s=25)
+            eventually(lambda: site.ping() == 3, within_s=60)
             assert site.home() == home
         assert site.mis_steered() == 0
         counted = site.counters()
@@ -195,3 +199,20 @@ def test_a_killed_backend_moves_only_its_own_clients(site: Site, version: int) -
         assert site.connect(1) == other_than(dead)
         assert {i: site.home(i) for i in kept} == {i: homes[i] for i in kept}
         assert site.mis_steered() == 0
+
+
+def test_a_running_backend_is_checked_against_the_inventory_and_the_lint(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inventory = ROOT / "tests" / "data" / "balancer" / "inventory.yaml"
+    with site.start(2):
+        home = site.connect()
+        running = site.backends[home].vici_path
+        assert backend_config(f"b{home}", inventory=inventory, check=running) == Exit.OK
+        assert capsys.readouterr().out == "pass: 1 IKE and 1 ESP SPIs seen\n"
+        assert backend_config(f"b{other_than(home)}", inventory=inventory, check=running) == Exit.PROBLEMS
+        assert "charon.spi_label: IKE SPI" in capsys.readouterr().out
+        idle = site.backends[other_than(home)].vici_path
+        assert backend_config(f"b{other_than(home)}", inventory=inventory, check=idle) == Exit.UNPROVEN
+        seen = read_lifetimes("b", running)
+        assert (seen.esp_rekey_s, "MODP_2048" in seen.algorithms) == (3600, True)

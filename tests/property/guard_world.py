@@ -237,13 +237,21 @@ class World:
         if staying < self.floor:
             raise FloorBrokenError(f"{staying} of {len(self.pops)} not withdrawn by a controller, floor {self.floor}")
         counted = {name for name, member in view.members.items() if name != pop.name and member.counts(SERVICE)}
-        believed = sum(one.name in counted and not one.left for one in self.pops)
-        if believed < self.floor:
-            raise FloorBrokenError(f"of those that {pop.name} saw serve, only {believed} have not withdrawn")
+        evidence = len(counted & self._on_duty_at(view.revision))
+        if evidence < self.floor:
+            raise FloorBrokenError(f"{pop.name} had evidence of only {evidence} others")
         if now - view.current_at > self.policy.view_age_bound_s:
             raise FloorBrokenError(f"{pop.name} believed a view of {now - view.current_at:.1f} s")
         if view.revision < pop.sent.get(view.current_at, 0):
             raise FloorBrokenError(f"the view of {pop.name} is older than it says")
+
+    def _on_duty_at(self, revision: int) -> set[str]:
+        """Return who was on duty by the store's own log."""
+        known: dict[str, Stance] = {}
+        for one in self.store.log:
+            if one.pop is not None and one.revision <= revision:
+                known[one.pop] = one.stored.value.record.stance(SERVICE) if one.stored else Stance.OUT
+        return {name for name, stance in known.items() if stance is Stance.DUTY}
 
     def _send(self, pop: PopInTheBox, now: float) -> None:
         if pop.connected and pop.request is None and pop.answer is None:

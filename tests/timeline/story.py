@@ -24,6 +24,13 @@ from popctl.model.probe import ProbeKey
 from popctl.model.reason import Reason
 from popctl.model.route import RouteTable
 
+
+class _BalancerTurns:
+    """The balancer has got round to what it was ordered."""
+
+
+_BALANCER_TURNS = _BalancerTurns()
+
 CONNECTED = Actual(connected=True, inherited=True)
 
 
@@ -40,6 +47,8 @@ class Story:
     kernel_alive: frozenset[int] = frozenset()
     """Whom the kernel gives new SAs to at the start."""
     kernel_read_at: float = 0.0
+    tables_lag_s: float | None = None
+    """Of the balancer; None: as the speaker's."""
     balancer_works: bool = True
     """What is ordered is in force `lag_s` later."""
 
@@ -49,9 +58,10 @@ class Story:
         self.history: list[tuple[float, str, Announce, Reason]] = []
         self.orders: list[tuple[float, RouteTable]] = []
         self._intents: dict[tuple[IntentKind, str], Intent] = {}
-        self._queue: list[tuple[float, int, Event]] = []
+        self._queue: list[tuple[float, int, Event | _BalancerTurns]] = []
         self._tie = count()
         self.tables: list[tuple[float, Tables]] = []
+        self.kernel: list[tuple[float, Tables]] = []
         self.ended: list[tuple[float, frozenset[int]]] = []
         self._ordered = reconcile.Ordered()
         if self.pop.tables is not None:
@@ -66,7 +76,7 @@ class Story:
 
     # What happens.
 
-    def happens(self, at: float, event: Event) -> None:
+    def happens(self, at: float, event: Event | _BalancerTurns) -> None:
         heapq.heappush(self._queue, (at, next(self._tie), event))
 
     def probe(self, at: float, backend: int, outcome: Outcome, reason: Reason, *names: str) -> None:
@@ -136,7 +146,7 @@ class Story:
             changed = False
             events = []
             while self._queue and self._queue[0][0] <= self.now:
-                events.append(heapq.heappop(self._queue)[2])
+                events.append(self._happening(heapq.heappop(self._queue)[2]))
                 changed |= self.world.fold(events[-1], self.now)
             decision = self._turn() if changed or self.now >= self.world.wake_at else None
             for sink in self.sinks:
@@ -157,6 +167,14 @@ class Story:
             self._move(step)
         return decision
 
+    def _happening(self, event: Event | _BalancerTurns) -> Event:
+        if not isinstance(event, _BalancerTurns):
+            return event
+        # Like the real one: what was ordered last, whatever was ordered before.
+        tables = self.tables[-1][1]
+        self.kernel.append((self.now, tables))
+        return TablesChanged(BalancerActual(in_force=True, alive=tables.alive, draining=tables.draining))
+
     def _move(self, step: reconcile.Step) -> None:
         match step:
             case reconcile.SetRoutes(routes):
@@ -165,8 +183,8 @@ class Story:
             case reconcile.SetTables(tables):
                 self.tables.append((self.now, tables))
                 if self.balancer_works:
-                    held = BalancerActual(in_force=True, alive=tables.alive, draining=tables.draining)
-                    self.happens(self.now + self.lag_s, TablesChanged(held))
+                    lag_s = self.lag_s if self.tables_lag_s is None else self.tables_lag_s
+                    self.happens(self.now + lag_s, _BALANCER_TURNS)
             case reconcile.EndSas(backends):
                 self.ended.append((self.now, backends))
 

@@ -26,7 +26,7 @@ from popctl.fleet.fleet import Fleet
 from popctl.fleet.single import SingleFleet
 from popctl.model.desired import Actual
 from popctl.model.observation import Observation, Outcome
-from popctl.model.pop import Announce, Pop, Service
+from popctl.model.pop import Announce, Backend, Pop, Service
 from popctl.model.probe import ProbeKey
 from popctl.model.reason import Reason
 from popctl.model.route import RouteTable, route_table
@@ -167,11 +167,17 @@ async def healthy(pop: Pop, fleet: Fleet | None = None) -> AsyncIterator[TestedA
         yield agent
 
 
-def small_pop(run_dir: Path, *, minimum_healthy: int = 1, services: tuple[Service, ...] | None = None) -> Pop:
+def small_pop(
+    run_dir: Path,
+    *,
+    minimum_healthy: int = 1,
+    services: tuple[Service, ...] | None = None,
+    backends: tuple[Backend, ...] | None = None,
+) -> Pop:
     """Return two backends, one service, one neighbour, no warm-up, files under `run_dir`."""
     probes = (pops.ike(PATIENT), pops.l2tp(PATIENT))
     timing = replace(pops.TIMING, warm_up_s=0.0, hold_down_s=0.0)
-    backends = (pops.backend(1, *probes), pops.backend(2, *probes))
+    backends = backends or (pops.backend(1, *probes), pops.backend(2, *probes))
     return pops.pop(
         run_dir=run_dir, minimum_healthy=minimum_healthy, backends=backends, services=services, timing=timing
     )

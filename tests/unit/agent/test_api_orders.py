@@ -11,13 +11,14 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from popctl.agent.intents import decode_state
-from popctl.model.observation import Outcome
+from popctl.model.observation import DrainEnd, Outcome
 from popctl.model.pop import Announce, Service
 from popctl.model.reason import Reason
 from popctl.wire.agent_api import OrderReply, Problem, Status, decode
@@ -295,6 +296,13 @@ async def test_one_user_cannot_ask_without_end(tmp_path: Path) -> None:
         await eventually_async(served_again)
 
 
+async def test_one_user_who_asks_without_end_can_still_order(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        statuses = [(await client.get("/v1/intents")).status for _ in range(400)]
+        assert statuses[-1] == 429
+        await reply_of(await client.post("/v1/intents", json=api_rig.withdraw()))
+
+
 async def test_connections_that_say_nothing_are_bounded(tmp_path: Path) -> None:
     async with api_rig.running(api_rig.small_pop(tmp_path)) as agent:
         streams = [await asyncio.open_unix_connection(agent.socket) for _ in range(80)]
@@ -402,3 +410,50 @@ def fill(path: Path) -> None:
         pass
     finally:
         os.close(descriptor)
+
+
+async def test_drain_keeps_its_deadline_and_its_end_on_disk_and_a_later_order_moves_it(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        await reply_of(await client.post("/v1/intents", json=api_rig.drain(drain_s=60, then="cut")))
+        (stored,) = decode_state((tmp_path / "state.json").read_bytes())
+        assert (stored.drain_s, stored.then) == (60.0, DrainEnd.CUT)
+        reply = await reply_of(await client.post("/v1/intents", json=api_rig.drain(drain_s=3600)))
+        assert (reply.changed, reply.intents[0].then) == (False, "wait")
+        assert 3500 < reply.intents[0].drain_left_s <= 3600
+        status = decode(await (await client.get("/v1/status")).read(), Status)
+    (drain,) = [backend.drain for backend in status.backends if backend.drain]
+    assert (drain.then, drain.sas_left, drain.problem) == ("wait", None, "")
+    assert drain.deadline_left_s is not None
+    assert 3500 < drain.deadline_left_s <= 3600
+
+
+async def test_drain_without_a_deadline_has_none(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        await reply_of(await client.post("/v1/intents", json=api_rig.drain()))
+        status = decode(await (await client.get("/v1/status")).read(), Status)
+    assert [backend.drain and backend.drain.deadline_left_s for backend in status.backends] == [None, None]
+    assert [backend.drain is not None for backend in status.backends] == [True, False]
+
+
+async def test_drain_that_leaves_too_little_weight_is_refused_with_both_figures_and_force_overrides_it(
+    tmp_path: Path,
+) -> None:
+    pop = api_rig.small_pop(tmp_path)
+    pop = replace(pop, services=(replace(pop.services[0], drain_keeps=0.75),))
+    async with api_rig.healthy(pop) as agent, api_rig.client_of(agent) as client:
+        problem = await problem_of(await client.post("/v1/intents", json=api_rig.drain()))
+        assert problem.code == "interlock"
+        assert "with a weight of 100 of 200, it needs 150 (drain_keeps)" in problem.detail
+        await reply_of(await client.post("/v1/intents", json=api_rig.drain(force=True)))
+        assert agent.announced() == {"vpn": Announce.NORMAL}, "only health keeps a service in"
+
+
+async def test_two_backends_drain_at_a_time_where_a_third_can_take_it(tmp_path: Path) -> None:
+    probes = api_rig.small_pop(tmp_path).backends[1].probes
+    pop = api_rig.small_pop(tmp_path, backends=tuple(pops.backend(number, *probes) for number in (1, 2, 3)))
+    async with api_rig.healthy(pop) as agent, api_rig.client_of(agent) as client:
+        for name in ("b1", "b2"):
+            await reply_of(await client.post("/v1/intents", json=api_rig.drain(name)))
+        refused = await client.post("/v1/intents", json=api_rig.drain("b3"))
+        assert refused.status == 409
+        assert agent.announced() == {"vpn": Announce.NORMAL}

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from popctl.agent.journal import Journal
 from popctl.agent.replay import Replayed, ReplayError, replay
-from popctl.model.observation import IntentKind
+from popctl.model.observation import DrainEnd, IntentKind
 from popctl.wire.errors import WireError
 from popctl.wire.journal import StartLine, decode
-from tests.pops import backend, ike, pop
+from tests.pops import backend, balanced, ike, pop
 from tests.timeline.story import Story
 
 POP = pop(backends=(backend(1, ike()), backend(2, ike())))
@@ -58,6 +58,28 @@ def test_replay_decides_the_same_as_the_agent_did(tmp_path: Path) -> None:
     turns = replayed(tmp_path / "journal")
     assert len(turns) > 10
     assert all(turn.identical for turn in turns)
+
+
+def test_replay_decides_the_same_about_a_balancer_in_every_file(tmp_path: Path) -> None:
+    """What the kernel was found with, proofs of the balancer and the end of a drain are in the journal, too."""
+    story = Story(balanced(POP), kernel_alive=frozenset({2}))
+    path = tmp_path / "journal"
+    journal = Journal(
+        path, world=story.world, config_text="pop: {}", source="test", wall_clock=lambda: 1.7e9, max_bytes=4000
+    )
+    journal.open(0.0)
+    story.sinks.append(journal)
+    story.passes(1, begin=0.1, end=60)
+    story.passes(2, begin=0.3, end=30)
+    story.refuses(2, begin=30, end=40)
+    story.orders_drain(20.0, "b1", for_s=15.0, then=DrainEnd.CUT)
+    story.run_to(60.0)
+    journal.close()
+    assert len(story.tables) > 3
+    for file in sorted(tmp_path.iterdir()):
+        with file.open(encoding="utf-8") as lines:
+            turns = list(replay(lines, lambda _: balanced(POP)))
+        assert all(turn.identical for turn in turns)
 
 
 def test_every_file_of_a_rotated_journal_can_be_replayed_alone(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,17 @@ async def test_drain_against_the_interlock_exits_4_and_force_overrides_it(tmp_pa
     assert "leaves service vpn with 1 healthy backends, it needs 2" in refused.err
     assert (forced.code, "vpn: withdrawn (too-few-backends), 1 healthy of 2" in forced.out) == (0, True)
     assert (undrained.code, "2 healthy of 2" in undrained.out) == (0, True)
+
+
+async def test_drain_takes_a_deadline_and_an_end_and_status_shows_them(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent:
+        words = ("drain", "b1", "--for", "4h", "--then", "cut", "--reason", "new kernel")
+        placed = await popctl(*words, socket=agent.socket)
+        shown = await popctl("status", socket=agent.socket)
+        wrong = await popctl("drain", "b1", "--then", "cut", "--reason", "x", socket=agent.socket)
+    assert (placed.code, placed.out.splitlines()[0]) == (0, "backend b1 drains")
+    assert re.search(r"^b1 +not asked +3 h 59 m +cut *$", shown.out, flags=re.MULTILINE), shown.out
+    assert (wrong.code, "a cut needs a deadline" in wrong.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ import yaml
 
 from lab.__main__ import TOPOLOGY
 from lab.topology_file import load
+from popctl.cli.lb_inventory import load as load_inventory
+from popctl.wire.spi import Identity, label
+from popctl.wire.strongswan_conf import render
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -60,3 +63,14 @@ def test_every_backend_has_the_label_of_its_file_and_esp_ranges_are_disjoint() -
     ordered = sorted(ranges)
     assert all(low <= high for low, high in ordered)
     assert all(before[1] < after[0] for before, after in pairwise(ordered))
+
+
+@pytest.mark.parametrize("backend", ["pop1-b1", "pop1-b2", "pop2-b1", "pop2-b2"])
+def test_what_a_backend_is_told_is_what_backend_config_says(backend: str) -> None:
+    """The agent's configuration and strongSwan's agree, because one is made from the other."""
+    nodes = TOPOLOGY.parent / "nodes"
+    found = load_inventory(nodes / backend.partition("-")[0] / "popctl.yaml")
+    identity = Identity(found.pop, found.ids[backend])
+    _, _, shipped = (nodes / backend / "spi.conf").read_text().partition("\n")
+    assert shipped in render(found.plan, identity, backend, [])
+    assert load(TOPOLOGY).nodes[backend].labels["popctl.spi-label"] == f"{label(found.plan, identity):08x}"

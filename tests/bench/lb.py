@@ -1,0 +1,196 @@
+"""The balancer's figures: rows, spread, a health flap, and what steering costs per packet over plain forwarding."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from hashlib import shake_256
+from statistics import median
+from typing import TYPE_CHECKING
+
+from popctl.core.jhash import row_of
+from popctl.core.rendezvous import WEIGHT_UNIT, build
+from popctl.lb.nft import NftBalancer, compile_tables
+from popctl.model.balancer import BalancerActual, Tables
+from popctl.wire import packet
+from popctl.wire.nft_text import transaction
+from popctl.wire.packet import UDP
+from tests.balancers import CLIENT4, VIP4, esp_spi, tables, without
+from tests.peers.lb_net import Net
+
+if TYPE_CHECKING:
+    from tests.bench.__main__ import Figure
+
+COMMAND = "python -m tests.bench lb"
+FLAPS = 200
+BATCH = 256
+BATCHES = 400
+ROUNDS = 7
+
+
+def measure() -> list[Figure]:
+    """Measure everything; what needs root and nft is left out without them."""
+    figures = [_rows(), _spread()]
+    if os.geteuid() == 0:
+        figures += [_flap(), *_path()]
+    return figures
+
+
+def _figure(name: str, value: float, unit: str, bound: float | None, note: str = "") -> Figure:
+    ok = bound is None or value <= bound
+    return {"name": name, "value": value, "unit": unit, "bound": bound, "ok": ok, "command": COMMAND, "note": note}
+
+
+def _rows() -> Figure:
+    weights = dict.fromkeys(range(64), WEIGHT_UNIT)
+    took = [_timed(lambda: build(weights, b"seed")) for _ in range(7)]
+    return _figure("rows of 64 backends x 65,536", median(took) * 1e3, "ms", 150.0)
+
+
+def _spread() -> Figure:
+    peaks = []
+    for pop in range(21):
+        rows = build(dict.fromkeys(range(8), WEIGHT_UNIT), b"pop %d" % pop)
+        spis = shake_256(b"spis %d" % pop).digest(80000)
+        keys = (spis[i : i + 8] for i in range(0, 80000, 8))
+        owners = Counter(rows.order[rows.width * row_of(key, 0xC0FFEE + pop, rows.count)] for key in keys)
+        peaks.append(max(owners.values()) / 1250)
+    note = f"median of 21 PoPs; worst {max(peaks):.3f}; {sum(p <= 1.06 for p in peaks)} of 21 within the bound"
+    return _figure("10,000 SAs of one CGNAT address over 8: peak/mean", median(peaks), "", 1.06, note)
+
+
+def _flap() -> Figure:
+    net = Net()
+    try:
+        net.add("lb", "in")
+        net.link("in", "i0", "192.0.2.2/24", "lb", "l0", "192.0.2.1/24 10.77.0.1/24 2001:db8:77::1/64")
+        took = asyncio.run(_flaps(net.name("lb"), tables(64)))
+    finally:
+        net.close()
+    note = f"median {median(took) * 1e3:.2f} ms"
+    return _figure(
+        "health flap of one of 64 in the kernel, p99 of 200", sorted(took)[FLAPS - 3] * 1e3, "ms", 10.0, note
+    )
+
+
+async def _flaps(namespace: str, wanted: Tables) -> list[float]:
+    balancer = NftBalancer(netns=namespace)
+    last = BalancerActual()
+    told = asyncio.Event()
+
+    def hear(actual: BalancerActual) -> None:
+        nonlocal last
+        last = actual
+        told.set()
+
+    async def until(holds: Callable[[BalancerActual], bool]) -> None:
+        while not holds(last):
+            told.clear()
+            await told.wait()
+
+    took = []
+    try:
+        await balancer.set(wanted)
+        task = asyncio.create_task(balancer.run(hear))
+        await until(lambda a: a.in_force)
+        for turn in range(FLAPS):
+            state = without(wanted, turn % 64) if turn % 2 == 0 else wanted
+            start = time.perf_counter()
+            await balancer.set(state)
+            await until(lambda a, alive=state.alive: a.alive == alive)  # type: ignore[misc]  # mypy cannot infer defaults
+            took.append(time.perf_counter() - start)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    finally:
+        await balancer.close()
+    return took
+
+
+def _path() -> list[Figure]:
+    """Send the same packets through plain forwarding and through the rules, in turns, on one processor."""
+    net = Net()
+    before = os.sched_getaffinity(0)
+    try:
+        net.add("in", "plain", "steered", "b")
+        senders = {}
+        for number, lb in enumerate(("plain", "steered"), start=1):
+            net.link("in", f"i{number}", f"192.0.2.{number * 4}/30", lb, "l0", f"192.0.2.{number * 4 + 1}/30")
+            net.link(lb, "e0", "10.77.0.1/24", "b", f"b{number}", "10.77.0.10/24")
+            mac = ":".join(f"{byte:02x}" for byte in net.mac("b", f"b{number}"))
+            net.ip(lb, f"neigh replace 10.77.0.10 lladdr {mac} dev e0")
+            senders[lb] = _Burst(net.packet_socket("in", f"i{number}"), net.mac(lb, "l0") + net.mac("in", f"i{number}"))
+        net.ip("plain", f"route add {VIP4} via 10.77.0.10")
+        wanted = tables(2)
+        for one in compile_tables(wanted).whole:
+            net.inside("steered", "nft", "-f", "-", stdin=transaction(one, None))
+        slot = wanted.marks.base | 1
+        net.ip("steered", f"rule add fwmark {slot:#x}/0xffff00ff lookup 5101")
+        net.ip("steered", "route add default via 10.77.0.10 table 5101")
+        os.sched_setaffinity(0, {min(before)})
+        took: dict[str, list[float]] = {"plain": [], "steered": []}
+        for _ in range(ROUNDS):
+            for lb, burst in senders.items():
+                took[lb].append(_timed(burst.send) / (BATCH * BATCHES) * 1e9)
+    finally:
+        os.sched_setaffinity(0, before)
+        net.close()
+    plain, steered = min(took["plain"]), min(took["steered"])
+    note = f"plain {plain:.0f} ns, steered {steered:.0f} ns per packet, sender included"
+    return [
+        _figure("ESP in UDP through the rules over plain forwarding", steered / plain, "ratio", None, note),
+        _figure("what the rules add per packet", steered - plain, "ns", None, note),
+    ]
+
+
+class _Message(ctypes.Structure):
+    """struct mmsghdr with a single buffer."""
+
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint32),
+        ("vector", ctypes.c_void_p),
+        ("vector_length", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+        ("sent", ctypes.c_uint),
+    )
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _Burst:
+    """Many equal frames with one system call: Python must not be what is measured."""
+
+    def __init__(self, raw: socket.socket, addresses: bytes) -> None:
+        body = packet.udp(40000, 4500, packet.esp(esp_spi(0)) + bytes(40))
+        frame = addresses + b"\x08\x00" + packet.ip(CLIENT4, VIP4, UDP, body)
+        self._raw = raw
+        self._frame = ctypes.create_string_buffer(frame, len(frame))
+        self._vector = _Vector(ctypes.addressof(self._frame), len(frame))
+        message = _Message(vector=ctypes.addressof(self._vector), vector_length=1)
+        self._messages = (_Message * BATCH)(*[message] * BATCH)
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def send(self) -> None:
+        """Send all batches."""
+        for _ in range(BATCHES):
+            left = BATCH
+            while left > 0:
+                sent = self._libc.sendmmsg(self._raw.fileno(), self._messages, left, 0)
+                if sent < 0:
+                    raise OSError(ctypes.get_errno(), "sendmmsg")
+                left -= sent
+
+
+def _timed(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start

@@ -1,0 +1,228 @@
+"""The closed loop on small Internets: golden digests, faults one by one, and the command."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from popctl.cli.main import run as popctl
+from popctl.model.playbook import StepKey
+from popctl.wire import playbook as wire
+from topology import scenario_file
+from topology.controllers_popctl import Popctl
+from topology.demand import Profile
+from topology.errors import TopologyError
+from topology.scenario import Crowd, Event, EventKind, Internet, Network, Scenario, Sites, Telemetry
+from topology.simulation.build import CONTROLLERS, play, stage_of
+from topology.simulation.record import Run
+from topology.simulation.run import Simulation
+from topology.simulation.streams import Streams
+from topology.simulation.verdicts import Invariant, judge
+from topology.simulation.world import World
+
+SHIPPED = Path(__file__).parents[2] / "data" / "topology" / "scenarios"
+GOLDEN = json.loads((SHIPPED / "golden.json").read_text(encoding="utf-8"))
+QUIET = Scenario(
+    name="quiet",
+    seed=5,
+    duration_s=1800.0,
+    tick_s=60.0,
+    internet=Internet(ases=400),
+    sites=Sites(pops=8, upstreams=2, users=20_000),
+    network=Network(damping_share=0.0),
+    telemetry=Telemetry(noise=0.0),
+)
+
+
+def played(scenario: Scenario, controller: str = "popctl") -> Run:
+    return play(stage_of(scenario, engine="numpy"), controller)
+
+
+def crowd(rise: float) -> Crowd:
+    return Crowd(region="europe", from_s=300.0, until_s=1500.0, rise=rise)
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_a_shipped_scenario_has_its_golden_digest_whatever_the_engine(name: str) -> None:
+    scenario = scenario_file.load(SHIPPED / f"{name}.toml")
+    stage = stage_of(scenario)
+    assert {one: play(stage, one).digest for one in CONTROLLERS} == GOLDEN[name]
+
+
+def test_the_golden_digest_is_that_of_the_numpy_engine_too() -> None:
+    scenario = scenario_file.load(SHIPPED / "small-faults.toml")
+    assert played(scenario).digest == GOLDEN["small-faults"]["popctl"]
+
+
+def test_an_upstream_that_no_pop_has_is_a_problem_before_anything_runs() -> None:
+    event = Event(kind=EventKind.UPSTREAM_FAILURE, at_s=0.0, until_s=60.0, upstream=4_199_999_999)
+    with pytest.raises(TopologyError, match=r"event\[0\].upstream: no PoP has a session with AS 4199999999"):
+        stage_of(replace(QUIET, events=(event,)))
+
+
+def test_another_seed_is_another_world() -> None:
+    assert played(QUIET).digest != played(replace(QUIET, seed=6)).digest
+
+
+def test_without_events_nothing_is_done_and_nothing_is_lost() -> None:
+    for controller in CONTROLLERS:
+        run = played(QUIET, controller)
+        assert not run.acts
+        assert run.lost_share == 0
+
+
+def test_a_dead_pop_loses_its_users_until_the_hold_timer_and_then_they_move() -> None:
+    event = Event(kind=EventKind.POP_FAILURE, at_s=300.0, until_s=900.0, largest=1)
+    ticks = played(replace(QUIET, events=(event,)), "none").ticks
+    before, dead, moved = ticks[4], ticks[5], ticks[8]
+    assert before.lost == 0 < dead.lost
+    assert dead.announced_pops == before.announced_pops
+    assert moved.announced_pops == before.announced_pops - 1
+    assert moved.lost < dead.lost
+    assert ticks[-1].announced_pops == before.announced_pops
+    assert ticks[-1].lost == 0
+
+
+def test_failures_that_overlap_end_with_the_last_of_them() -> None:
+    first = Event(kind=EventKind.POP_FAILURE, at_s=300.0, until_s=900.0, pops=("pop001",))
+    second = Event(kind=EventKind.POP_FAILURE, at_s=600.0, until_s=1200.0, pops=("pop001", "pop002"))
+    announced = [tick.announced_pops for tick in played(replace(QUIET, events=(first, second)), "none").ticks]
+    assert announced[16] == announced[19] == 6
+    assert announced[-1] == 8
+
+
+def test_moved_sessions_wait_for_handshakes_and_count_as_lost_meanwhile() -> None:
+    event = Event(kind=EventKind.POP_FAILURE, at_s=300.0, until_s=1700.0, largest=2)
+    ticks = played(replace(QUIET, events=(event,)), "none").ticks
+    assert max(tick.moved for tick in ticks) > 0
+    assert any(tick.waiting > 0 for tick in ticks[6:])
+
+
+def test_a_pop_whose_backends_are_all_dead_withdraws_by_the_core_and_comes_back() -> None:
+    event = Event(kind=EventKind.BACKEND_FAILURE, at_s=300.0, until_s=900.0, pops=("pop001",))
+    run = played(replace(QUIET, events=(event,)))
+    announced = [tick.announced_pops for tick in run.ticks]
+    assert announced[4] == announced[-1] == 8
+    assert min(announced) == 7
+    assert run.health_acts == 2
+
+
+def test_probes_that_lie_everywhere_at_once_empty_nothing() -> None:
+    event = Event(kind=EventKind.PROBE_FAILURE, at_s=300.0, until_s=900.0, largest=8)
+    run = played(replace(QUIET, events=(event,)))
+    assert min(tick.announced_pops for tick in run.ticks) == 8
+
+
+def test_an_upstream_failure_takes_its_sessions_and_gives_them_back() -> None:
+    stage = stage_of(QUIET, engine="numpy")
+    upstream = stage.model.attachment.fleet.sessions[0].upstream
+    event = Event(kind=EventKind.UPSTREAM_FAILURE, at_s=300.0, until_s=900.0, upstream=upstream)
+    run = play(replace(stage, scenario=replace(QUIET, events=(event,))), "none")
+    assert sum(tick.moved for tick in run.ticks) > 0
+    assert run.utilisation[4] == run.utilisation[-1]
+
+
+@pytest.mark.parametrize("kind", [EventKind.PARTITION, EventKind.TELEMETRY_LOSS])
+def test_pops_that_know_nothing_fresh_do_nothing(kind: EventKind) -> None:
+    event = Event(kind=kind, at_s=0.0, until_s=1800.0, largest=8)
+    run = played(replace(QUIET, crowds=(crowd(3.0),), events=(event,)))
+    assert run.lost_share > 0
+    assert not run.acts
+
+
+def test_an_upstream_that_damps_hides_a_pop_that_flaps() -> None:
+    wild = replace(
+        QUIET, crowds=(crowd(3.0),), network=Network(damping_share=1.0, announce_s=(1.0, 2.0), withdraw_s=(1.0, 2.0))
+    )
+    assert played(wild, "naive-withdraw").suppressions > 0
+    assert played(wild, "popctl").suppressions == 0
+
+
+def test_three_strikes_does_more_harm_than_doing_nothing_and_its_verdict_says_so() -> None:
+    scenario = replace(QUIET, crowds=(crowd(1.5),))
+    none, strikes = played(scenario, "none"), played(scenario, "three-strikes")
+    assert strikes.lost_share > none.lost_share
+    broken = {one.invariant for one in judge(strikes, none) if one.holds is False}
+    assert {Invariant.NO_HARM, Invariant.FLIP_BUDGET} <= broken
+
+
+def test_a_row_of_the_simulated_playbook_says_what_the_step_then_does() -> None:
+    stage = stage_of(replace(QUIET, crowds=(crowd(1.5),)), engine="numpy")
+    world = World(stage.scenario, stage.model, stage.demand, Profile())
+    controller = Popctl(world.fleet, world)
+    simulation = Simulation(world, controller)
+    simulation.run()
+    key = StepKey("pop001", 0, 1)
+    assert controller.rows is not None
+    (row,) = controller.rows[key]
+    names = [pop.name for pop in world.fleet.pops]
+    before = world.routing.matrix.copy()
+    sessions = [index for index, one in enumerate(world.fleet.sessions) if one.pop == 0]
+    plan = list(world.told)
+    for index, route in zip(sessions, controller.routes(0, 1), strict=True):
+        plan[index] = route
+    world.routing.settle(tuple(plan))
+    carried = before @ world.factors
+    change = world.routing.matrix @ world.factors - carried
+    expected = np.zeros(len(names) + 1)
+    for flow in row.flows:
+        amount = flow.share * carried[names.index(flow.source)]
+        expected[names.index(flow.source)] -= amount
+        expected[-1 if flow.target is None else names.index(flow.target)] += amount
+    assert np.allclose(change, expected, atol=1.0)
+
+
+def test_the_playbook_and_ladders_of_the_simulation_are_what_an_agent_can_read() -> None:
+    stage = stage_of(scenario_file.load(SHIPPED / "small-crowd.toml"), engine="numpy")
+    world = World(stage.scenario, stage.model, stage.demand, Profile())
+    controller = Popctl(world.fleet, world)
+    Simulation(world, controller).run()
+    book = controller.playbook
+    assert book is not None
+    read = wire.decode(wire.encode(book))
+    assert (read.ladders, dict(read.steps)) == (book.ladders, dict(book.steps))
+
+
+def test_streams_depend_on_seed_purpose_entity_and_turn_alone() -> None:
+    both, lone = Streams(1, "noise", ["a", "b"]), Streams(1, "noise", ["b"])
+    assert both.uniform(7)[1] == lone.uniform(7)[0] == both.one(1, 7)
+    everything = {*both.uniform(7), *both.uniform(8), *Streams(2, "noise", ["a"]).uniform(7)}
+    assert len({*everything, *Streams(1, "loss", ["a"]).uniform(7)}) == 6
+    many = Streams(1, "noise", map(str, range(4000))).uniform(0)
+    assert 0.45 < many.mean() < 0.55
+    assert many.min() >= 0
+    assert many.max() < 1
+
+
+def test_the_command_compares_and_draws_and_tells_the_timeline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, picture = tmp_path / "s.toml", tmp_path / "s.svg"
+    file.write_text(
+        'name = "s"\nduration = "20m"\ntick = "60s"\n[internet]\nases = 300\n[fleet]\npops = 6\nusers = 9000\n'
+        '[[crowd]]\nregion = "europe"\nfrom = "5m"\nuntil = "15m"\nrise = 1.0\n',
+        encoding="utf-8",
+    )
+    command = ["simulate", str(file), "--compare", "--repeat", "--seeds", "2", "--json", "--engine", "numpy"]
+    code = popctl([*command, "--plot", str(picture)])
+    found = json.loads(capsys.readouterr().out)
+    assert code in {0, 3}
+    assert [row["controller"] for row in found["seeds"][0]["runs"]] == list(CONTROLLERS)
+    assert len(found["timelines"][0]["ticks"]) == 20
+    assert found["seeds"][1]["verdict"][-1] == {
+        "invariant": "determinism",
+        "holds": True,
+        "text": found["seeds"][1]["verdict"][-1]["text"],
+    }
+    assert picture.read_text(encoding="utf-8").lstrip().startswith("<?xml")
+
+
+def test_the_command_lists_what_is_wrong_with_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('name = "s"\nduration = "20m"\ntick = "0s"\n[fleet]\n', encoding="utf-8")
+    assert popctl(["simulate", str(file)]) == 1
+    assert "s.toml:3: tick:" in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""From a scenario to the Internet, fleet and demand that its runs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from topology import caida, fleet_file
+from topology.attach import attach
+from topology.controllers import (
+    Controller,
+    DoNothing,
+    GuardedStrikes,
+    NaiveWithdraw,
+    StagedPrepend,
+    ThreeStrikes,
+)
+from topology.controllers_popctl import Popctl
+from topology.demand import DEFAULT_SEED, Demand, Profile, fitted
+from topology.engine import engine_named
+from topology.errors import Problem, TopologyError
+from topology.example import example_fleet
+from topology.fit import PEERINGS_PER_AS
+from topology.flat import compile_links
+from topology.generate import generate
+from topology.model import Model
+from topology.simulation.record import Run
+from topology.simulation.run import Simulation
+from topology.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from topology.flat import FlatGraph
+    from topology.fleet import Fleet
+    from topology.scenario import Scenario
+
+BASELINE: Final = "none"
+OURS: Final = "popctl"
+CONTROLLERS: Final = (BASELINE, "naive-withdraw", "three-strikes", "guarded-strikes", "staged-prepend", OURS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What all controllers of a comparison share."""
+
+    scenario: Scenario
+    model: Model
+    demand: Demand
+
+
+def stage_of(scenario: Scenario, *, engine: str = "auto") -> Stage:
+    """Build what a scenario plays on."""
+    internet, sites = scenario.internet, scenario.sites
+    if internet.file is not None:
+        links = caida.load(internet.file)
+    else:
+        density = PEERINGS_PER_AS if internet.peerings_per_as is None else internet.peerings_per_as
+        links = generate(internet.ases, scenario.seed, peerings_per_as=density)
+    graph = compile_links(links)
+    motor = engine_named(engine)
+    if sites.file is not None:
+        fleet = fleet_file.load(sites.file)
+    else:
+        fleet = example_fleet(
+            graph,
+            pops=sites.pops,
+            upstreams=sites.upstreams,
+            sessions=sites.users,
+            seed=scenario.seed,
+            engine=motor,
+        )
+    _check(scenario, graph, fleet)
+    model = Model(attach(graph, fleet), motor)
+    return Stage(scenario=scenario, model=model, demand=fitted(graph, sites.users, DEFAULT_SEED))
+
+
+def _check(scenario: Scenario, graph: FlatGraph, fleet: Fleet) -> None:
+    """Raise `TopologyError` with all that the scenario names and the files do not have."""
+    upstreams = {session.upstream for session in fleet.sessions}
+    texts = [
+        f"crowd[{index}].region: {one.region!r} is none of the AS graph's: {', '.join(graph.regions)}"
+        for index, one in enumerate(scenario.crowds)
+        if one.region not in graph.regions
+    ]
+    texts += [
+        f"event[{index}].upstream: no PoP has a session with AS {one.upstream}"
+        for index, one in enumerate(scenario.events)
+        if one.upstream is not None and one.upstream not in upstreams
+    ]
+    if texts:
+        raise TopologyError([Problem(file=scenario.name, line=0, text=text) for text in texts])
+
+
+def controller_named(name: str, world: World) -> Controller:
+    """Return a controller. Raises `KeyError` if there is none of that name."""
+    fleet, scenario = world.fleet, world.scenario
+    makers: dict[str, Callable[[], Controller]] = {
+        "none": lambda: DoNothing(fleet, scenario.seed),
+        "naive-withdraw": lambda: NaiveWithdraw(fleet, scenario.seed),
+        "three-strikes": lambda: ThreeStrikes(fleet, scenario.seed, scenario.tick_s),
+        "guarded-strikes": lambda: GuardedStrikes(fleet, scenario.seed, scenario.tick_s),
+        "staged-prepend": lambda: StagedPrepend(fleet, scenario.seed, scenario.tick_s),
+        "popctl": lambda: Popctl(fleet, world),
+    }
+    return makers[name]()
+
+
+def play(stage: Stage, controller: str, watch: Callable[[], None] | None = None) -> Run:
+    """Run one controller from the start of the scenario to its end."""
+    world = World(stage.scenario, stage.model, stage.demand, Profile())
+    return Simulation(world, controller_named(controller, world)).run(watch)

@@ -1,0 +1,76 @@
+"""What came of a run: values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from topology.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """What one look at the world amounts to. Sessions are whole ones, rounded down."""
+
+    at_s: float
+    demand: int
+    lost: int
+    unreached: int
+    waiting: int
+    moved: int
+    overloaded: int
+    """PoPs above their capacity."""
+    hottest: float
+    announced_capacity: int
+    largest_announced: int
+    announced_pops: int
+    storm_pops: int
+    """PoPs that were asked for more handshakes than they can do."""
+    acts: int
+    conserved: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A step that was taken, and when."""
+
+    at_s: float
+    pop: str
+    before: int
+    after: int
+    reason: str
+    touched: tuple[str, ...]
+    planned_room: float
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything that came of one controller in one scenario."""
+
+    controller: str
+    scenario: Scenario
+    ticks: list[Tick] = field(default_factory=list)
+    acts: list[Done] = field(default_factory=list)
+    utilisation: list[list[float]] = field(default_factory=list)
+    exact: bool = True
+    """The incremental state was what a computation from nothing gives."""
+    suppressions: int = 0
+    highest_penalty: float | None = None
+    blocked: dict[str, int] = field(default_factory=dict)
+    health_acts: int = 0
+    """Changes for health; the same ones whatever the controller, but for what it makes the guard see."""
+    stale_acts: int = 0
+    """Steps of PoPs that had no fresh reading or no store."""
+    digest: str = ""
+
+    @property
+    def lost_share(self) -> float:
+        """Share of all demand that was not served."""
+        demand = sum(tick.demand for tick in self.ticks)
+        return sum(tick.lost for tick in self.ticks) / demand if demand else 0.0
+
+    @property
+    def worst_share(self) -> float:
+        """The worst tick's."""
+        return max((tick.lost / tick.demand for tick in self.ticks if tick.demand), default=0.0)

@@ -1,0 +1,273 @@
+"""The loop: a virtual clock, the events of a scenario, and one controller against one world."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import blake2b
+from heapq import heapify, heappop
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from topology.controllers import Seen
+from topology.scenario import EventKind
+from topology.simulation.curves import UNIT
+from topology.simulation.health import FleetHealth, Standing, Trouble
+from topology.simulation.record import Done, Run, Tick
+from topology.simulation.streams import Streams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from topology.controllers import Act, Controller, Flags, Floats
+    from topology.scenario import Event
+    from topology.simulation.world import Served, World
+
+_CHECK_EVERY: Final = 240
+"""Ticks between two comparisons of the incremental state with one from nothing."""
+
+
+class _Change(NamedTuple):
+    """The begin or end of an event; ends sort before begins."""
+
+    at_s: float
+    begins: int
+    number: int
+
+
+class Simulation:
+    """One run, tick by tick."""
+
+    def __init__(self, world: World, controller: Controller) -> None:
+        self.world = world
+        self.controller = controller
+        self.scenario = world.scenario
+        self.result = Run(controller=controller.name, scenario=world.scenario)
+        names = [pop.name for pop in world.fleet.pops]
+        self._names = names
+        self._noise = [
+            Streams(self.scenario.seed, f"noise {what}", names) for what in ("sessions", "bits", "handshakes")
+        ]
+        self._losses = Streams(self.scenario.seed, "loss", names)
+        self._sessions: list[list[int]] = [[] for _ in names]
+        for index, session in enumerate(world.fleet.sessions):
+            self._sessions[session.pop].append(index)
+        self._targets = [self._pops_of(event) for event in self.scenario.events]
+        changes = [_Change(event.at_s, 1, number) for number, event in enumerate(self.scenario.events)]
+        changes += [
+            _Change(event.until_s, 0, number)
+            for number, event in enumerate(self.scenario.events)
+            if event.until_s < self.scenario.duration_s
+        ]
+        self._changes = changes
+        heapify(self._changes)
+        self._active: set[int] = set()
+        self._unplug_at: dict[int, float] = {}
+        self._health = FleetHealth(fleet=world.fleet, stale_after_s=10 * self.scenario.tick_s)
+        self._standing: dict[int, Standing] = {}
+        """Of PoPs that health keeps from telling what their level says."""
+        self._log = blake2b(digest_size=16)
+
+    def _pops_of(self, event: Event) -> tuple[int, ...]:
+        fleet = self.world.fleet
+        if event.largest:
+            sizes = self.world.routing.matrix[: len(fleet.pops)].sum(axis=1)
+            return tuple(np.argsort(-sizes, kind="stable")[: event.largest].tolist())
+        if event.region is not None:
+            return tuple(index for index, pop in enumerate(fleet.pops) if pop.region == event.region)
+        if event.upstream is not None and not event.pops:
+            return tuple(sorted({one.pop for one in fleet.sessions if one.upstream == event.upstream}))
+        return tuple(fleet.pop_named(name) for name in event.pops)
+
+    def run(self, watch: Callable[[], None] | None = None) -> Run:
+        """Run to the end."""
+        for number in range(self.scenario.ticks):
+            self._tick(number)
+            if watch is not None:
+                watch()
+        result = self.result
+        result.exact = result.exact and self.world.routing.exact()
+        result.suppressions = self.world.suppressions
+        result.highest_penalty = getattr(self.controller, "highest_penalty", None)
+        result.blocked = dict(sorted(getattr(self.controller, "blocked", {}).items()))
+        self._log.update(self.world.routing.where.pop.tobytes())
+        result.digest = self._log.hexdigest()
+        return result
+
+    def _tick(self, number: int) -> None:
+        now = number * self.scenario.tick_s
+        self._befall(now)
+        served = self.world.serve(now)
+        if number % _CHECK_EVERY == _CHECK_EVERY - 1:
+            self.result.exact = self.result.exact and self.world.routing.exact()
+        self._heal(now)
+        seen = self._read(number, now, served)
+        acts = self.controller.turn(seen)
+        for act in acts:
+            self._do(act, seen)
+        self._note(now, served, len(acts))
+
+    def _befall(self, now: float) -> None:
+        while self._changes and self._changes[0].at_s <= now:
+            change = heappop(self._changes)
+            (self._active.add if change.begins else self._active.discard)(change.number)
+            self._apply(self.scenario.events[change.number], self._targets[change.number], change)
+        for number in [number for number, at_s in self._unplug_at.items() if at_s <= now]:
+            del self._unplug_at[number]
+            for pop in self._targets[number]:
+                self.world.unplug(self._sessions[pop])
+
+    def _apply(self, event: Event, pops: Sequence[int], change: _Change) -> None:
+        world = self.world
+        match event.kind:
+            case EventKind.POP_FAILURE:
+                for pop in pops:
+                    world.kill(pop, self._dead_share(pop))
+                    if not change.begins and not self._is_gone(pop):
+                        world.plug(self._sessions[pop])
+                if change.begins:
+                    self._unplug_at[change.number] = change.at_s + self.scenario.network.hold_time_s
+                else:
+                    self._unplug_at.pop(change.number, None)
+            case EventKind.BACKEND_FAILURE:
+                for pop in pops:
+                    world.kill(pop, self._dead_share(pop))
+            case EventKind.UPSTREAM_FAILURE:
+                hit = [
+                    index
+                    for pop in pops
+                    for index in self._sessions[pop]
+                    if world.fleet.sessions[index].upstream == event.upstream
+                ]
+                (world.unplug if change.begins else world.plug)(hit)
+            case _:
+                pass
+
+    def _dead_share(self, pop: int) -> float:
+        """Return the share of a PoP's backends that is gone: events can overlap."""
+        shares = [0.0]
+        for number in self._active:
+            event = self.scenario.events[number]
+            if pop in self._targets[number]:
+                if event.kind is EventKind.POP_FAILURE:
+                    return 1.0
+                if event.kind is EventKind.BACKEND_FAILURE:
+                    shares.append(event.share)
+        return max(shares)
+
+    def _is_gone(self, pop: int) -> bool:
+        """Tell whether another failure keeps the PoP's BGP sessions down."""
+        return any(
+            self.scenario.events[number].kind is EventKind.POP_FAILURE and pop in self._targets[number]
+            for number in self._active
+        )
+
+    def _heal(self, now: float) -> None:
+        """Let health decide; the same for every controller, so that they differ in load alone."""
+        troubles: dict[int, Trouble] = {}
+        cut: set[int] = set()
+        for number in sorted(self._active):
+            event, pops = self.scenario.events[number], self._targets[number]
+            if event.kind is EventKind.BACKEND_FAILURE:
+                troubles.update({pop: Trouble.DEAD for pop in pops if self.world.alive[pop] == 0})
+            elif event.kind is EventKind.PROBE_FAILURE:
+                troubles.update({pop: Trouble.LYING for pop in pops if pop not in troubles})
+            elif event.kind is EventKind.PARTITION:
+                cut.update(pops)
+        for pop, standing in sorted(self._health.turn(troubles, frozenset(cut), now).items()):
+            self._standing[pop] = standing
+            self._log.update(f"{now:.3f} {self._names[pop]} {standing}\n".encode())
+            self.result.health_acts += 1
+            self._tell(pop, self.controller.levels[pop], now)
+
+    def _tell(self, pop: int, level: int, now: float) -> None:
+        """Tell a PoP's upstreams what its level says, as far as health lets it."""
+        standing = self._standing.get(pop, Standing.IN)
+        for index, route in zip(self._sessions[pop], self.controller.routes(pop, level), strict=True):
+            if standing is Standing.OUT:
+                self.world.tell(index, None, now)
+            elif standing is Standing.HELD and route is not None:
+                least = self.world.fleet.sessions[index].announcement
+                more = least.prepend + self.scenario.book.prepend
+                self.world.tell(index, replace(route, prepend=max(route.prepend, more)), now)
+            else:
+                self.world.tell(index, route, now)
+
+    def _read(self, number: int, now: float, served: Served) -> Seen:
+        """Return what the meters say of what is true."""
+        world, telemetry = self.world, self.scenario.telemetry
+        noise = [1.0 + telemetry.noise * (2.0 * stream.uniform(number) - 1.0) for stream in self._noise]
+        connected = (served.offered - served.waiting) / UNIT
+        alive = world.alive / UNIT
+        limit_bits = np.array([pop.capacity.bit_s for pop in world.fleet.pops], dtype=np.float64) * alive
+        sessions = connected * noise[0]
+        bit_s = np.minimum(connected * world.profile.bit_s_per_session * noise[1], limit_bits)
+        handshakes_s = served.handshakes_s / UNIT * noise[2]
+        lost, cut = self._deaf()
+        metered = (self._losses.uniform(number) >= np.maximum(lost, telemetry.loss)) & (alive > 0)
+        capacity = np.maximum(world.capacity * alive, 1e-9)
+        rate = np.maximum(world.handshakes_s * alive, 1e-9)
+        tightness = np.maximum(sessions / capacity, handshakes_s / rate)
+        return Seen(
+            now_s=now,
+            sessions=sessions,
+            bit_s=bit_s,
+            handshakes_s=handshakes_s,
+            metered=metered,
+            connected=~cut & (alive > 0),
+            alive=alive,
+            tightness=np.where(metered, tightness, 0.0),
+        )
+
+    def _deaf(self) -> tuple[Floats, Flags]:
+        """Return the share of readings that each PoP loses, and which PoPs are without the store."""
+        lost = np.zeros(len(self._names))
+        cut = np.zeros(len(self._names), dtype=bool)
+        for number in sorted(self._active):
+            event, pops = self.scenario.events[number], list(self._targets[number])
+            if event.kind is EventKind.TELEMETRY_LOSS:
+                lost[pops] = np.maximum(lost[pops], event.share)
+            elif event.kind is EventKind.PARTITION:
+                cut[pops] = True
+        return lost, cut
+
+    def _do(self, act: Act, seen: Seen) -> None:
+        self._tell(act.pop, act.after, seen.now_s)
+        self.result.stale_acts += not (seen.metered[act.pop] and seen.connected[act.pop])
+        done = Done(
+            at_s=seen.now_s,
+            pop=self._names[act.pop],
+            before=act.before,
+            after=act.after,
+            reason=act.reason,
+            touched=act.touched,
+            planned_room=act.planned_room,
+        )
+        self.result.acts.append(done)
+        self._log.update(f"{done.at_s:.3f} {done.pop} {done.before} {done.after} {done.reason}\n".encode())
+
+    def _note(self, now: float, served: Served, acts: int) -> None:
+        world = self.world
+        announcing = sorted(world.announcing)
+        limits = (world.capacity * world.alive // UNIT)[announcing]
+        loads = served.offered / np.maximum(world.capacity * UNIT, 1)
+        self._log.update(served.offered.tobytes())
+        self.result.utilisation.append([round(float(one), 4) for one in loads])
+        self.result.ticks.append(
+            Tick(
+                at_s=now,
+                demand=served.total // UNIT,
+                lost=served.lost_total // UNIT,
+                unreached=served.unreached // UNIT,
+                waiting=int(served.waiting.sum()) // UNIT,
+                moved=served.moved // UNIT,
+                overloaded=int((served.offered > world.capacity * world.alive).sum()),
+                hottest=round(float(loads.max(initial=0.0)), 4),
+                announced_capacity=int(limits.sum()),
+                largest_announced=int(limits.max(initial=0)),
+                announced_pops=len(announcing),
+                storm_pops=int((served.storm > 0).sum()),
+                acts=acts,
+                conserved=served.conserved,
+            )
+        )

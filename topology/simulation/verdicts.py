@@ -1,0 +1,188 @@
+"""Whether a run kept what a controller must keep, invariant by invariant.
+
+A fault can break an invariant by itself; then the verdict holds the controller only to not having made it worse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from popctl.core import damping
+from popctl.model.capacity import GatePolicy, LoadPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from topology.simulation.record import Done, Run
+
+_RESERVE: Final = GatePolicy().reserve_ratio
+_SETTLE_S: Final = LoadPolicy().dwell_s
+_HARM: Final = 0.002
+"""Share of the demand that a tick may lose more than the baseline's: noise of the rounding of lumps."""
+_FLIPS_PER_HOUR: Final = 6
+_HOUR_S: Final = 3600.0
+_QUIET_TICKS: Final = 20
+_FEW: Final = 1e-6
+
+
+class Invariant(StrEnum):
+    """What is looked at."""
+
+    LAST_POP = "last-pop"
+    """At least one PoP announces, unless faults leave none."""
+    RESERVE = "reserve"
+    """After a step: announced capacity at least 1.2 times the demand and enough without the largest PoP, or no worse
+    than the baseline's."""
+    NO_HARM = "no-harm"
+    """No more lost than in the frozen baseline: in total, and in every tick that is not within a dwell of a step."""
+    FLIP_BUDGET = "flip-budget"
+    """At most six steps of one PoP in any hour, no modelled damping penalty of 1500, and no step in the second half of
+    a time of constant demand."""
+    CASCADE = "cascade"
+    """No step onto a PoP that another one's unverified step touches, and no more PoPs overloaded than in the baseline
+    once settled."""
+    CONSERVATION = "conservation"
+    """Loads and unreached sessions add up to the demand exactly, and the incremental state is the recomputed one."""
+    RECONNECT_STORM = "reconnect-storm"
+    """No PoP is asked for more handshakes than it can do, where the baseline's is not."""
+    STALE_DATA = "stale-data"
+    """No step without a fresh reading and the store."""
+    DETERMINISM = "determinism"
+    """A second run has the same digest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found about one invariant."""
+
+    invariant: Invariant
+    holds: bool | None
+    """None: not looked at."""
+    text: str
+
+
+def judge(run: Run, baseline: Run, again: Run | None = None) -> tuple[Finding, ...]:
+    """Judge a run by the baseline of the same scenario, and by a repetition if there is one."""
+    checks: tuple[tuple[Invariant, Callable[[], tuple[bool | None, str]]], ...] = (
+        (Invariant.LAST_POP, lambda: _last_pop(run, baseline)),
+        (Invariant.RESERVE, lambda: _reserve(run, baseline)),
+        (Invariant.NO_HARM, lambda: _no_harm(run, baseline)),
+        (Invariant.FLIP_BUDGET, lambda: _flip_budget(run)),
+        (Invariant.CASCADE, lambda: _cascade(run, baseline)),
+        (Invariant.CONSERVATION, lambda: _conservation(run)),
+        (Invariant.RECONNECT_STORM, lambda: _storm(run, baseline)),
+        (Invariant.STALE_DATA, lambda: (run.stale_acts == 0, f"{run.stale_acts} steps on stale data")),
+        (Invariant.DETERMINISM, lambda: _determinism(run, again)),
+    )
+    found = [(invariant, *check()) for invariant, check in checks]
+    return tuple(Finding(invariant=invariant, holds=holds, text=text) for invariant, holds, text in found)
+
+
+def _last_pop(run: Run, baseline: Run) -> tuple[bool, str]:
+    pairs = zip(run.ticks, baseline.ticks, strict=True)
+    bad = sum(ours.announced_pops == 0 < theirs.announced_pops for ours, theirs in pairs)
+    return bad == 0, f"{min(tick.announced_pops for tick in run.ticks)} PoPs announced at least"
+
+
+def _reserve(run: Run, baseline: Run) -> tuple[bool, str]:
+    bad = 0
+    for ours, theirs in zip(run.ticks, baseline.ticks, strict=True):
+        left = ours.announced_capacity
+        kept = left >= _RESERVE * ours.demand and left - ours.largest_announced >= ours.demand
+        bad += not kept and left < theirs.announced_capacity
+    least = min((tick.announced_capacity / max(tick.demand, 1) for tick in run.ticks), default=0.0)
+    return bad == 0, f"announced capacity at least {least:.2f} of the demand; {bad} ticks below what must stay"
+
+
+def _no_harm(run: Run, baseline: Run) -> tuple[bool, str]:
+    steps = [one.at_s for one in run.acts]
+    bad, place = 0, 0
+    last = float("-inf")
+    for ours, theirs in zip(run.ticks, baseline.ticks, strict=True):
+        while place < len(steps) and steps[place] <= ours.at_s:
+            last = steps[place]
+            place += 1
+        settled = ours.at_s > last + _SETTLE_S
+        bad += settled and ours.lost > theirs.lost + _HARM * ours.demand
+    total = run.lost_share <= baseline.lost_share + _FEW
+    text = f"lost {100 * run.lost_share:.3f} %, baseline {100 * baseline.lost_share:.3f} %; {bad} settled ticks worse"
+    return total and bad == 0, text
+
+
+def _flip_budget(run: Run) -> tuple[bool, str]:
+    by_pop: dict[str, list[float]] = {}
+    for one in run.acts:
+        by_pop.setdefault(one.pop, []).append(one.at_s)
+    most = max((_densest(times) for times in by_pop.values()), default=0)
+    late = _steps_in_quiet(run)
+    penalty = run.highest_penalty
+    limit = damping.Figures().limit
+    holds = most <= _FLIPS_PER_HOUR and not late and (penalty is None or penalty < limit)
+    said = "" if penalty is None else f", penalty at most {penalty:.0f}"
+    return holds, f"{len(run.acts)} flips, {most} of one PoP in an hour, {late} in steady state{said}"
+
+
+def _densest(times: Sequence[float]) -> int:
+    return max(sum(begin <= at < begin + _HOUR_S for at in times) for begin in times)
+
+
+def _steps_in_quiet(run: Run) -> int:
+    """Count the steps in the second half of every time of constant demand without events."""
+    disturbed = {event.at_s for event in run.scenario.events} | {event.until_s for event in run.scenario.events}
+    begin, late = 0, 0
+    for index in range(1, len(run.ticks) + 1):
+        ends = index == len(run.ticks)
+        before = run.ticks[index - 1]
+        if not ends:
+            here = run.ticks[index]
+            ends = here.demand != before.demand or any(before.at_s < at <= here.at_s for at in disturbed)
+        if not ends:
+            continue
+        if index - begin >= _QUIET_TICKS:
+            late += sum(tick.acts for tick in run.ticks[begin + (index - begin) // 2 : index])
+        begin = index
+    return late
+
+
+def _cascade(run: Run, baseline: Run) -> tuple[bool, str]:
+    deepest = _depth(run.acts)
+    overloaded, theirs = run.ticks[-1].overloaded, baseline.ticks[-1].overloaded
+    quiet = not run.acts or run.ticks[-1].at_s > run.acts[-1].at_s + _SETTLE_S
+    holds = deepest <= 1 and (not quiet or overloaded <= theirs)
+    return holds, f"depth {deepest}; {overloaded} PoPs overloaded at the end, baseline {theirs}"
+
+
+def _depth(acts: Sequence[Done]) -> int:
+    """Return the longest chain of sheds in which each was by a PoP that the one before sent load to, unverified."""
+    sheds = [one for one in acts if one.after > one.before]
+    depth: list[int] = []
+    for index, one in enumerate(sheds):
+        earlier = (
+            depth[other]
+            for other in range(index)
+            if one.at_s < sheds[other].at_s + _SETTLE_S
+            and one.pop in sheds[other].touched
+            and one.pop != sheds[other].pop
+        )
+        depth.append(1 + max(earlier, default=0))
+    return max(depth, default=0)
+
+
+def _conservation(run: Run) -> tuple[bool, str]:
+    bad = sum(not tick.conserved for tick in run.ticks)
+    exact = "the incremental state is the recomputed one" if run.exact else "the incremental state is wrong"
+    return bad == 0 and run.exact, f"{bad} ticks do not add up; {exact}"
+
+
+def _storm(run: Run, baseline: Run) -> tuple[bool, str]:
+    pairs = zip(run.ticks, baseline.ticks, strict=True)
+    bad = sum(ours.storm_pops > theirs.storm_pops for ours, theirs in pairs)
+    return bad == 0, f"{bad} ticks with more PoPs short of handshakes than in the baseline"
+
+
+def _determinism(run: Run, again: Run | None) -> tuple[bool | None, str]:
+    if again is None:
+        return None, f"digest {run.digest}; not run twice"
+    return run.digest == again.digest, f"digest {run.digest}, again {again.digest}"
