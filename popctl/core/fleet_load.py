@@ -10,4 +10,5 @@ def fleet_load(fleet: str, view: FleetView) -> FleetLoad:
     """Return the load of all PoPs that told it; one that did not is absent, and so unknown."""
     loads = {name: member.record.report.load for name, member in view.members.items()}
     known = {name: load for name, load in loads.items() if load is not None}
-    return FleetLoad(fleet=fleet, pops=known, at=view.current_at)
+    silent = frozenset(loads.keys() - known.keys())
+    return FleetLoad(fleet=fleet, pops=known, at=view.current_at, silent=silent)

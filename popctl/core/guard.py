@@ -248,6 +248,9 @@ def wants_standing(
     held = permit is not None and permit.state is PermitState.HELD
     if not view.connected or now > _stale_at(policy, view):
         return held
+    if not held and not _mine_stands_ready(pop, service, view) and _somebody_before(pop, service, view):
+        # The next one is for the first by name, and so for hardly anybody: nothing else has to be counted.
+        return False
     if not (own.good and own.announced) or any(service in member.record.asking for member in view.members.values()):
         return False
     if floor_refusal(policy, service, pop, region, view.members) is not None:
@@ -258,6 +261,15 @@ def wants_standing(
     if held or pop in holders:
         return sum(name < pop for name in holders) < limit
     return len(holders) < limit and pop == min(duty, default="")
+
+
+def _mine_stands_ready(pop: str, service: str, view: FleetView) -> bool:
+    member = view.members.get(pop)
+    return member is not None and _stands_ready(member, service)
+
+
+def _somebody_before(pop: str, service: str, view: FleetView) -> bool:
+    return any(name < pop and member.counts(service) for name, member in view.members.items())
 
 
 def _stands_ready(member: Member, service: str) -> bool:
