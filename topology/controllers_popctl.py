@@ -104,6 +104,7 @@ class Popctl:
         self.rows: Rows | None = None
         self.playbook: Playbook | None = None
         self._made_at = 0.0
+        self._upsets = 0
         self._tokens = 0.0
         self.highest_penalty = 0.0
         self.blocked: dict[str, int] = {}
@@ -134,8 +135,11 @@ class Popctl:
 
     def _plan_anew(self, now_s: float) -> None:
         refresh_s = self._scenario.book.refresh_s
-        if self.playbook is not None and (not refresh_s or now_s < self._made_at + refresh_s):
+        upset = self._upsets != self._world.upsets
+        old = bool(refresh_s) and (upset or now_s >= self._made_at + refresh_s)
+        if self.playbook is not None and not old:
             return
+        self._upsets = self._world.upsets
         rows = Rows(
             routing=self._world.routing,
             plan=self._world.known_plan(),

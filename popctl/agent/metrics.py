@@ -38,7 +38,7 @@ from popctl.wire.nft_counters import Counters
 
 RTT_BOUNDS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0)
 LAG_BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-LAG_EVERY_S: Final = 0.25
+LAG_EVERY_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ class Run:
     suppressions: int = 0
     highest_penalty: float | None = None
     blocked: dict[str, int] = field(default_factory=dict)
+    health_changes_s: list[float] = field(default_factory=list)
+    """When health changed what a PoP announces."""
     health_acts: int = 0
     """Changes for health; the same ones whatever the controller, but for what it makes the guard see."""
     stale_acts: int = 0

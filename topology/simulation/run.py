@@ -27,6 +27,10 @@ _CHECK_EVERY: Final = 240
 """Ticks between two comparisons of the incremental state with one from nothing."""
 
 
+_STALE_TICKS: Final = 2.5
+"""A reading that is older counts for nothing."""
+
+
 class _Change(NamedTuple):
     """The begin or end of an event; ends sort before begins."""
 
@@ -63,6 +67,8 @@ class Simulation:
         heapify(self._changes)
         self._active: set[int] = set()
         self._unplug_at: dict[int, float] = {}
+        self._heard = np.full(len(names), -np.inf)
+        """When each PoP last had a reading."""
         self._health = FleetHealth(fleet=world.fleet, stale_after_s=10 * self.scenario.tick_s)
         self._standing: dict[int, Standing] = {}
         """Of PoPs that health keeps from telling what their level says."""
@@ -102,6 +108,7 @@ class Simulation:
             self.result.exact = self.result.exact and self.world.routing.exact()
         self._heal(now)
         seen = self._read(number, now, served)
+        self._heard[seen.metered] = now
         acts = self.controller.turn(seen)
         for act in acts:
             self._do(act, seen)
@@ -178,6 +185,8 @@ class Simulation:
             self._standing[pop] = standing
             self._log.update(f"{now:.3f} {self._names[pop]} {standing}\n".encode())
             self.result.health_acts += 1
+            self.result.health_changes_s.append(now)
+            self.world.upsets += 1
             self._tell(pop, self.controller.levels[pop], now)
 
     def _tell(self, pop: int, level: int, now: float) -> None:
@@ -233,7 +242,8 @@ class Simulation:
 
     def _do(self, act: Act, seen: Seen) -> None:
         self._tell(act.pop, act.after, seen.now_s)
-        self.result.stale_acts += not (seen.metered[act.pop] and seen.connected[act.pop])
+        fresh = seen.now_s <= self._heard[act.pop] + _STALE_TICKS * self.scenario.tick_s
+        self.result.stale_acts += not (fresh and seen.connected[act.pop])
         done = Done(
             at_s=seen.now_s,
             pop=self._names[act.pop],

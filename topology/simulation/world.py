@@ -105,6 +105,8 @@ class World:
         self._penalties: dict[int, damping.Penalty] = {}
         self._figures = damping.Figures(announce=1000.0)
         self.suppressions = 0
+        self.upsets = 0
+        """How often something else than a step for load changed what the fleet announces."""
 
     def factors_at(self, now_s: float) -> Longs:
         """Return the demand of a moment, in thousandths per region."""
@@ -131,10 +133,12 @@ class World:
     def unplug(self, sessions: Sequence[int]) -> None:
         """Take sessions down: what they carried is gone from the Internet."""
         self.unplugged.update(sessions)
+        self.upsets += 1
 
     def plug(self, sessions: Sequence[int]) -> None:
         """Bring sessions back; they carry what was told last."""
         self.unplugged.difference_update(sessions)
+        self.upsets += 1
 
     def kill(self, pop: int, share: float) -> None:
         """Take away a share of a PoP's backends, of all that it has when nothing is wrong."""
