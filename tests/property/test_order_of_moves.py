@@ -63,7 +63,11 @@ HAPPENS = st.one_of(
     st.builds(Withdraw, st.booleans()),
 )
 HISTORIES = st.lists(st.tuples(st.floats(0.01, 20.0), HAPPENS), min_size=1, max_size=50)
-EVERYBODY_DRAINS: list[tuple[float, object]] = [(1.0, Drain(number, 0.0, DrainEnd.WAIT)) for number in (1, 2, 3)]
+EVERYBODY_DRAINS: list[tuple[float, object]] = [
+    *((1.0, Drain(number, 0.0, DrainEnd.WAIT)) for number in (1, 2, 3)),
+    # Something that makes the loop look again before anything was proven.
+    (1.0, Probe(1, REFUSED, 1)),
+]
 """While the announce is still on its way: not proven, and not to be taken for withdrawn either."""
 LAGS = st.sampled_from([0.001, 0.3, 3.0, 15.0])
 
