@@ -113,18 +113,25 @@ def _tables(desired: Desired, actual: Actual, ordered: Ordered) -> Tables | None
     wanted, before = desired.tables, ordered.tables
     if wanted is None:
         return before
-    carried = {key.prefix for key in actual.routes}
-    if before is None and carried - desired.balanced - {key.prefix for key in desired.routes}:
+    heard = _heard(desired, actual, ordered)
+    if before is None and heard - desired.balanced - {key.prefix for key in desired.routes}:
         return None
     for service in wanted.services:
         ours = of_service(service)
         emptied = not ours & wanted.alive - wanted.draining
-        if emptied and any(_serves(service, prefix) for prefix in carried):
+        if emptied and any(_serves(service, prefix) for prefix in heard):
             if before is None:
                 return None
             kept = ours & before.alive - before.draining
             wanted = replace(wanted, alive=wanted.alive | kept, draining=wanted.draining - kept)
     return wanted
+
+
+def _heard(desired: Desired, actual: Actual, ordered: Ordered) -> set[Prefix]:
+    """Return the prefixes that some router may have: proven, ordered, or on their way in either direction."""
+    keys = {*actual.routes, *actual.pending, *actual.failed, *(ordered.routes or ())}
+    # While nobody tells what ExaBGP carries, it may carry everything.
+    return {key.prefix for key in keys} | (set() if actual.inherited else set(desired.balanced))
 
 
 def _serves(service: BalancedService, prefix: Prefix) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from popctl.core.members import of_service
@@ -63,6 +63,12 @@ HAPPENS = st.one_of(
     st.builds(Withdraw, st.booleans()),
 )
 HISTORIES = st.lists(st.tuples(st.floats(0.01, 20.0), HAPPENS), min_size=1, max_size=50)
+EVERYBODY_DRAINS: list[tuple[float, object]] = [
+    *((1.0, Drain(number, 0.0, DrainEnd.WAIT)) for number in (1, 2, 3)),
+    # Something that makes the loop look again before anything was proven.
+    (1.0, Probe(1, REFUSED, 1)),
+]
+"""While the announce is still on its way: not proven, and not to be taken for withdrawn either."""
 LAGS = st.sampled_from([0.001, 0.3, 3.0, 15.0])
 
 
@@ -111,6 +117,7 @@ def moments(story: Story) -> list[tuple[RouteTable, Tables]]:
 
 @settings(max_examples=200, deadline=None)
 @given(HISTORIES, LAGS, LAGS)
+@example(EVERYBODY_DRAINS, 15.0, 0.001)
 def test_whatever_is_announced_is_served_by_somebody(
     history: list[tuple[float, object]], routes_lag_s: float, tables_lag_s: float
 ) -> None:

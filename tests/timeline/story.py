@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import TypeAlias
 
 from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered, TablesChanged, TablesInherited
 from popctl.agent.loop import TurnSink
@@ -30,6 +31,16 @@ class _BalancerTurns:
 
 
 _BALANCER_TURNS = _BalancerTurns()
+
+
+@dataclass(frozen=True)
+class _SpeakerProves:
+    """Routers have these routes now."""
+
+    routes: RouteTable
+
+
+_Happening: TypeAlias = Event | _BalancerTurns | _SpeakerProves
 
 CONNECTED = Actual(connected=True, inherited=True)
 
@@ -58,7 +69,7 @@ class Story:
         self.history: list[tuple[float, str, Announce, Reason]] = []
         self.orders: list[tuple[float, RouteTable]] = []
         self._intents: dict[tuple[IntentKind, str], Intent] = {}
-        self._queue: list[tuple[float, int, Event | _BalancerTurns]] = []
+        self._queue: list[tuple[float, int, _Happening]] = []
         self._tie = count()
         self.tables: list[tuple[float, Tables]] = []
         self.kernel: list[tuple[float, Tables]] = []
@@ -76,7 +87,7 @@ class Story:
 
     # What happens.
 
-    def happens(self, at: float, event: Event | _BalancerTurns) -> None:
+    def happens(self, at: float, event: _Happening) -> None:
         heapq.heappush(self._queue, (at, next(self._tie), event))
 
     def probe(self, at: float, backend: int, outcome: Outcome, reason: Reason, *names: str) -> None:
@@ -167,7 +178,14 @@ class Story:
             self._move(step)
         return decision
 
-    def _happening(self, event: Event | _BalancerTurns) -> Event:
+    def _happening(self, event: _Happening) -> Event:
+        if isinstance(event, _SpeakerProves):
+            # What is on its way is pending from the moment of the order, an earlier order included.
+            wanted = self.orders[-1][1]
+            tables = [event.routes, *(routes for at, routes in self.orders if at + self.lag_s > self.now)]
+            keys = {key for table in [wanted, *tables] for key in table}
+            pending = frozenset(key for key in keys if any(wanted.get(key) != table.get(key) for table in tables))
+            return ActualChanged(replace(self.carrying(event.routes), pending=pending))
         if not isinstance(event, _BalancerTurns):
             return event
         # Like the real one: what was ordered last, whatever was ordered before.
@@ -179,7 +197,8 @@ class Story:
         match step:
             case reconcile.SetRoutes(routes):
                 self.orders.append((self.now, routes))
-                self.happens(self.now + self.lag_s, ActualChanged(self.carrying(routes)))
+                self.happens(self.now, _SpeakerProves(self.world.view().actual.routes))
+                self.happens(self.now + self.lag_s, _SpeakerProves(routes))
             case reconcile.SetTables(tables):
                 self.tables.append((self.now, tables))
                 if self.balancer_works:
