@@ -44,6 +44,7 @@ def calm(anycast: Driver) -> Iterator[Driver]:
             all(all(established(anycast, router).values()) for router in anycast.plan.group("router"))
             and {route.session for route in routes(anycast, "transit", PREFIX)} == {"r1", "r2"}
             and best(anycast, "transit", PREFIX_6) == "r1"
+            and best(anycast, "eyeball", PREFIX_6) == "transit"
             and landing(anycast) in POP1
         )
 
