@@ -136,6 +136,15 @@ class Scene:
         """Forget what agents have told, because something has been done to them."""
         self._heard.clear()
 
+    def metrics(self, pop: str) -> str:
+        """Return what Prometheus would read from the agent of a PoP."""
+        connection = _UnixConnection(self.root(pop) / "run/popctl/api.sock")
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
     def _ask_status(self, pop: str) -> Mapping[str, Any] | None:
         connection = _UnixConnection(self.root(pop) / "run/popctl/api.sock")
         try:

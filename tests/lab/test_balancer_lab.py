@@ -128,8 +128,7 @@ def test_stopping_the_agent_withdraws_first_and_leaves_the_rules(in_force: Worki
 
 def test_metrics_count_packets_by_backend_and_reason(in_force: WorkingPop) -> None:
     crowd(in_force)
-    argv = ["curl", "-s", "--unix-socket", "/run/popctl/api.sock", "http://agent/metrics"]
-    text = in_force.driver.exec(in_force.name, argv).stdout
+    text = in_force.scene.metrics(in_force.name)
     counted = [line for line in text.splitlines() if line.startswith("popctl_balancer_packets_total")]
     fresh = {line.split('"')[1]: float(line.split()[-1]) for line in counted if 'reason="new-sa"' in line}
     assert fresh.keys() == {in_force.first, in_force.second}
