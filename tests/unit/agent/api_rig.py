@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +79,7 @@ class TestedAgent:
 
     __test__ = False
 
-    def __init__(self, pop: Pop, store: IntentStore) -> None:
+    def __init__(self, pop: Pop, store: IntentStore, api_clock: Callable[[], float]) -> None:
         self.pop = pop
         self.store = store
         self.world = World(pop)
@@ -95,7 +95,7 @@ class TestedAgent:
             store=store,
             last_seen=self.last_seen,
             metrics=self.metrics.text,
-            clocks=Clocks(monotonic=time.monotonic, wall=time.time),
+            clocks=Clocks(monotonic=api_clock, wall=time.time),
             build=Build(version="1.2.3", config_digest="sha256:abc"),
         )
 
@@ -130,10 +130,12 @@ class TestedAgent:
 
 
 @asynccontextmanager
-async def running(pop: Pop, *, turning: bool = True) -> AsyncIterator[TestedAgent]:
+async def running(
+    pop: Pop, *, turning: bool = True, api_clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[TestedAgent]:
     """Run an agent; `turning` False leaves the loop standing still, as if it hung."""
     store = IntentStore(pop.paths.state_file)
-    agent = TestedAgent(pop, store)
+    agent = TestedAgent(pop, store, api_clock)
     try:
         agent.loop.put(IntentsChanged(store.load(unix_s=time.time(), now=time.monotonic())))
     except StateCorruptError:
@@ -148,9 +150,9 @@ async def running(pop: Pop, *, turning: bool = True) -> AsyncIterator[TestedAgen
 
 
 @asynccontextmanager
-async def healthy(pop: Pop) -> AsyncIterator[TestedAgent]:
+async def healthy(pop: Pop, api_clock: Callable[[], float] = time.monotonic) -> AsyncIterator[TestedAgent]:
     """Run an agent whose services are announced and proven."""
-    async with running(pop) as agent:
+    async with running(pop, api_clock=api_clock) as agent:
         agent.all_pass()
         await agent.until_announced()
         await agent.until_proven()
