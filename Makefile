@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test quick check format bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,6 +16,9 @@ demo: setup ## two PoPs, real daemons, a client: break them and watch
 	@$(BIN)/python -m lab demo
 
 test: setup ## everything: unit, property, timeline, contract, real peers, lab
+	@$(PYTEST) $(PYTEST_ARGS)
+
+quick: setup ## the same in two workers, for the hurried: what waits for real daemons may find the machine busy
 	@$(PYTEST) -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: setup ## ruff, mypy --strict, import contracts

@@ -150,20 +150,28 @@ class WorkingPop:
         """The pid of a daemon of the edge host."""
         return self.driver.exec(self.name, ["daemon", "pid", daemon]).stdout.strip()
 
+    def _until_ended(self, node: str, daemon: str) -> None:
+        """A killed process is not gone at once, and a daemon starts only when its predecessor is."""
+        eventually(lambda: not daemons.runs(self.driver, node, daemon))
+
     def start_agent(self) -> None:
         """Start the agent."""
+        self._until_ended(self.name, edge.AGENT)
         edge.start_agent(self.driver, self.name)
 
     def start_exabgp(self) -> None:
         """Start ExaBGP with its relay."""
+        self._until_ended(self.name, edge.EXABGP)
         edge.start_exabgp(self.driver, self.name)
 
     def start_charon(self, node: str, **environment: str) -> None:
         """Start strongSwan on a backend."""
+        self._until_ended(node, "charon")
         daemons.start(self.driver, node, "charon", ["charon-systemd"], env=environment)
 
     def start_xl2tpd(self, node: str) -> None:
         """Start xl2tpd on a backend."""
+        self._until_ended(node, "xl2tpd")
         daemons.start(self.driver, node, "xl2tpd", XL2TPD)
 
     def cli(self, *words: str) -> ExecResult:
