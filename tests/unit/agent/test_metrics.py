@@ -130,7 +130,8 @@ async def test_scrapes_in_another_thread_survive_a_loop_that_goes_on(tmp_path: P
                 agent.observe(1, Outcome.UNKNOWN, reason)
             return all(scrape.done() for scrape in scrapes)
 
-        await eventually_async(feed_until_scraped, every_s=0.0)
+        # A loop that never rests starves every other thread: each select() lends them the lock for too short a time.
+        await eventually_async(feed_until_scraped, every_s=0.001)
         for text in await asyncio.gather(*scrapes):
             assert b"popctl_probe_outcomes_total" in text
 
