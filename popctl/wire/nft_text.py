@@ -86,7 +86,8 @@ class SeenSet:
     kind: str
     size: int
     timeout_s: int
-    elements: Elements
+    elements: Elements | None
+    """None: not read, because they are known to be as wanted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,8 +230,9 @@ def _set_lines(at: str, wanted: NftSet, seen: SeenSet | None) -> list[str]:
         parts += [f"flags {wanted.flags}"] if wanted.flags else []
         parts += [f"timeout {wanted.timeout_s}s"] if wanted.timeout_s else []
         lines.append(f"add {wanted.kind} {at} {wanted.name} {{ {'; '.join(parts)}; }}")
-    if wanted.elements is not None:
-        lines += _element_lines(at, wanted.name, seen.elements if seen else {}, wanted.elements())
+    have = seen.elements if seen else {}
+    if wanted.elements is not None and have is not None:
+        lines += _element_lines(at, wanted.name, have, wanted.elements())
     return lines
 
 

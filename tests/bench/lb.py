@@ -8,10 +8,11 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from hashlib import shake_256
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from popctl.core.jhash import row_of
 from popctl.core.rendezvous import WEIGHT_UNIT, build
@@ -26,6 +27,9 @@ from tests.peers.lb_net import Net
 if TYPE_CHECKING:
     from tests.bench.__main__ import Figure
 
+Until: TypeAlias = Callable[[Callable[[BalancerActual], bool]], Awaitable[None]]
+"""Waits for a report of the balancer that has some property."""
+
 COMMAND = "python -m tests.bench lb"
 FLAPS = 200
 BATCH = 256
@@ -37,7 +41,7 @@ def measure() -> list[Figure]:
     """Measure everything; what needs root and nft is left out without them."""
     figures = [_rows(), _spread()]
     if os.geteuid() == 0:
-        figures += [_flap(), *_path()]
+        figures += [_flap(), *_repairs(), *_path()]
     return figures
 
 
@@ -78,7 +82,37 @@ def _flap() -> Figure:
     )
 
 
-async def _flaps(namespace: str, wanted: Tables) -> list[float]:
+def _repairs() -> list[Figure]:
+    net = Net()
+    try:
+        net.add("lb", "in")
+        net.link("in", "i0", "192.0.2.2/24", "lb", "l0", "192.0.2.1/24 10.77.0.1/24 2001:db8:77::1/64")
+        damages = {
+            "a chain flushed by hand": ("flush", "chain", "inet", "popctl", "vpn.v4.ike500"),
+            "the whole rule set flushed by hand": ("flush", "ruleset"),
+        }
+        return [
+            _figure(f"{what}: seen and put right", median(asyncio.run(_repair(net, words))) * 1e3, "ms", None)
+            for what, words in damages.items()
+        ]
+    finally:
+        net.close()
+
+
+async def _repair(net: Net, damage: tuple[str, ...]) -> list[float]:
+    took = []
+    async with _running(net.name("lb"), tables(8)) as (_, until):
+        for turn in range(5):
+            net.inside("lb", "nft", *damage)
+            start = time.perf_counter()
+            await until(lambda a, turn=turn: a.in_force and a.drift_repairs > turn)  # type: ignore[misc]  # mypy cannot infer defaults
+            took.append(time.perf_counter() - start)
+    return took
+
+
+@asynccontextmanager
+async def _running(namespace: str, wanted: Tables) -> AsyncIterator[tuple[NftBalancer, Until]]:
+    """Run a balancer with these tables in force."""
     balancer = NftBalancer(netns=namespace)
     last = BalancerActual()
     told = asyncio.Event()
@@ -93,21 +127,26 @@ async def _flaps(namespace: str, wanted: Tables) -> list[float]:
             told.clear()
             await told.wait()
 
-    took = []
     try:
         await balancer.set(wanted)
         task = asyncio.create_task(balancer.run(hear))
         await until(lambda a: a.in_force)
+        yield balancer, until
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    finally:
+        await balancer.close()
+
+
+async def _flaps(namespace: str, wanted: Tables) -> list[float]:
+    took = []
+    async with _running(namespace, wanted) as (balancer, until):
         for turn in range(FLAPS):
             state = without(wanted, turn % 64) if turn % 2 == 0 else wanted
             start = time.perf_counter()
             await balancer.set(state)
             await until(lambda a, alive=state.alive: a.alive == alive)  # type: ignore[misc]  # mypy cannot infer defaults
             took.append(time.perf_counter() - start)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    finally:
-        await balancer.close()
     return took
 
 

@@ -13,9 +13,12 @@ import pytest
 
 from popctl.lb.counters import read_counters
 from popctl.lb.nft import NftBalancer
+from popctl.lb.watch import Watch
 from popctl.model.balancer import BalancerActual, Forward, Tables
 from popctl.model.reason import Reason
 from popctl.wire import packet
+from popctl.wire.nft import TABLE, rows_name
+from popctl.wire.nft_text import parse_listing
 from popctl.wire.packet import UDP
 from tests.balancers import CLIENT4, VIP4, esp_spi, rows, tables, without
 from tests.eventually import eventually, eventually_async
@@ -58,6 +61,7 @@ async def running(host: Net, wanted: Tables = WANTED) -> AsyncIterator[tuple[Nft
     [
         "flush chain inet popctl vpn.v4.ike500",
         "delete element inet popctl alive { 2 }",
+        f"delete element inet popctl {rows_name(WANTED.services[0])} {{ 7 }}",
         "add element inet popctl draining { 2 }",
         "flush map inet popctl vpn.slices",
         "insert rule inet popctl vpn.v4.esp drop",
@@ -83,6 +87,20 @@ async def test_lost_rules_and_routes_are_put_back(host: Net, damage: str) -> Non
         after = [host.ip("lb", what) for what in ("rule show", "route show table 5103", "-6 route show table 5103")]
     assert after[1:] == before[1:]
     assert sorted(after[0].splitlines()) == sorted(before[0].splitlines())
+
+
+async def test_bones_are_what_nft_lists_without_elements(host: Net) -> None:
+    async with running(host):
+        with host.thread("lb") as executor:
+            watch = executor.submit(Watch, TABLE).result()
+            try:
+                seen = executor.submit(watch.bones, ("inet", "ip", "ip6")).result()
+            finally:
+                watch.close()
+        for family, table in seen.items():
+            listed = parse_listing(host.inside("lb", "nft", "-j", "list", "table", family, TABLE))
+            bare = {name: replace(one, elements=None) for name, one in listed.sets.items()}
+            assert table == replace(listed, sets=bare)
 
 
 async def test_other_peoples_rules_are_not_touched_and_do_not_disturb(host: Net) -> None:
