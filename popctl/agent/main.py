@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
 from importlib.metadata import version
@@ -27,6 +26,7 @@ from popctl.agent.api import Api
 from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
+from popctl.agent.configured import Configured
 from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
@@ -40,7 +40,6 @@ from popctl.agent.steering import Steering
 from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
-from popctl.config.load import parse, read
 from popctl.lb.counters import read_counters_here
 from popctl.model.pop import Pop
 from popctl.senses.runner import Senses
@@ -67,21 +66,6 @@ class Ending(Enum):
     STOPPED = "stopped"
     UNPROVEN = "unproven"
     REPLACE = "replace"
-
-
-@dataclass(frozen=True, slots=True)
-class Configured:
-    """A configuration and where it came from."""
-
-    pop: Pop
-    text: str
-    source: Path
-
-    @classmethod
-    def load(cls, source: Path) -> Configured:
-        """Read and check. Raises `ConfigError` with every problem."""
-        text = read(source)
-        return cls(parse(text, str(source)), text, source)
 
 
 class Agent:
@@ -302,6 +286,7 @@ def run(source: Path) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
+    configured.remember_ids()
     agent = Agent(configured)
     ending = asyncio.run(agent.run())
     if ending is Ending.REPLACE:

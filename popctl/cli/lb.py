@@ -91,6 +91,34 @@ def explain(
     return Exit.OK if shown else Exit.NOT_FOUND
 
 
+@lb_app.command
+def compare(one: Path, other: Path, /) -> int:
+    """Say where two inventories disagree: two balancers of a PoP must answer alike, and PoPs of a site share a plan.
+
+    Parameters
+    ----------
+    one
+        File with the SPI plan, backends and services.
+    other
+        The same of another balancer or PoP.
+    """
+    from popctl.cli.lb_inventory import InventoryError, load  # noqa: PLC0415 - numpy and YAML only where needed
+    from popctl.core.balance import differences  # noqa: PLC0415
+    from popctl.wire.spi_lint import disagreements  # noqa: PLC0415
+
+    try:
+        ours, theirs = load(one), load(other)
+    except (InventoryError, OSError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command speaks
+        return Exit.USAGE
+    found = disagreements(ours.site, theirs.site)
+    if ours.pop == theirs.pop:
+        found += differences(ours.tables, theirs.tables)
+    for problem in found:
+        print(problem, file=sys.stderr)  # noqa: T201 - a command speaks
+    return Exit.PROBLEMS if found else Exit.OK
+
+
 class _Fields:
     """A packet described by its fields."""
 

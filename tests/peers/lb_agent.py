@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from popctl.lb.balancer import RefusedTablesError
 from popctl.lb.nft import NftBalancer
 from popctl.model.balancer import BalancerActual
 from tests.balancers import rows, tables
@@ -62,9 +63,16 @@ def report(actual: BalancerActual) -> None:
 async def main(namespace: str, backends: int) -> None:
     """Keep the tables in force for ever."""
     balancer = NftBalancer(netns=namespace, audit_s=0.2)
-    await balancer.set(tables(backends, rows=rows(backends, size=512)))
-    await balancer.run(report)
+    try:
+        await balancer.set(tables(backends, rows=rows(backends, size=512)))
+        await balancer.run(report)
+    finally:
+        await balancer.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    try:
+        asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    except RefusedTablesError as refused:
+        print(refused, flush=True)  # noqa: T201 - the test reads it
+        sys.exit(1)

@@ -1,0 +1,48 @@
+"""A configuration that may be put in force: sound in itself, and no contradiction to what live SAs were made under."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from popctl.agent.intents import StateWriteError, replace_file
+from popctl.config.errors import ConfigError
+from popctl.config.ids import followed, record_path
+from popctl.config.load import parse, read
+from popctl.model.pop import Pop
+from popctl.wire.registry import Record, encode
+
+_LOG = structlog.get_logger("popctl.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A configuration and where it came from."""
+
+    pop: Pop
+    text: str
+    source: Path
+    record: Record | None = None
+    """Who has which id from now on; None: nothing is steered by ids."""
+
+    @classmethod
+    def load(cls, source: Path) -> Configured:
+        """Read and check, also against the record of ids. Raises `ConfigError` with every problem."""
+        text = read(source)
+        pop = parse(text, str(source))
+        record, problems = followed(pop, unix_s=time.time())
+        if problems:
+            raise ConfigError(str(source), problems)
+        return cls(pop, text, source, record)
+
+    def remember_ids(self) -> None:
+        """Keep the record of ids, before the kernel learns of them. A disk that refuses does not stop the service."""
+        if self.record is None:
+            return
+        try:
+            replace_file(record_path(self.pop), encode(self.record))
+        except StateWriteError as error:
+            _LOG.error("ids not recorded: an id that is reused too early will not be noticed", problem=str(error))
