@@ -104,13 +104,14 @@ class Agent:
                 Reading("popctl_journal_failures", "Times the journal stopped.", lambda: self._journal.failures),
             ),
             counters=read_counters_here,
+            missteers=self._watch_sas.missteers.families,
         )
         last_seen = LastSeen()
         self._loop = Loop(
             self._world,
             self._speaker,
             clock,
-            (self._journal, self._metrics, last_seen, self._watch_sas, Alarm()),
+            (self._journal, self._metrics, last_seen, self._watch_sas, self._watch_sas.missteers, Alarm()),
             self._steering,
             self._fleet,
         )
@@ -163,6 +164,7 @@ class Agent:
                     self._metrics.watch_lag(),
                     self._watch(),
                     self._watch_sas.run(),
+                    self._watch_sas.missteers.run(),
                     self._fleet.run(),
                     *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
