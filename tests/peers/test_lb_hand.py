@@ -45,14 +45,14 @@ async def running(host: Net, wanted: Tables = WANTED) -> AsyncIterator[tuple[Nft
     """Run the hand with these tables in force."""
     balancer = NftBalancer(netns=host.name("lb"), audit_s=0.2)
     log: list[BalancerActual] = []
+    task = asyncio.create_task(balancer.run(log.append))
     try:
         await balancer.set(wanted)
-        task = asyncio.create_task(balancer.run(log.append))
         await eventually_async(lambda: log and log[-1].in_force)
         yield balancer, log
+    finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    finally:
         await balancer.close()
 
 
