@@ -31,6 +31,7 @@ from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdere
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
+from popctl.agent.leftovers import remove_leftovers
 from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
@@ -168,6 +169,7 @@ class Agent:
                     self._fleet.run(),
                     *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
+                    remove_leftovers(self._configured, self._loop),
                 )
             ]
             ending = await self._until_told()
