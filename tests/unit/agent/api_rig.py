@@ -14,7 +14,6 @@ import aiohttp
 from popctl.agent.api import Api
 from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
-from popctl.agent.api_server import serving
 from popctl.agent.api_status import Build
 from popctl.agent.events import ActualChanged, Event, IntentsChanged
 from popctl.agent.fleet_hand import FleetHand, Identity
@@ -24,6 +23,7 @@ from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.world import World
 from popctl.fleet.fleet import Fleet
 from popctl.fleet.single import SingleFleet
+from popctl.listen.serve import Listener
 from popctl.model.desired import Actual
 from popctl.model.observation import Observation, Outcome
 from popctl.model.pop import Announce, Backend, Pop, Service
@@ -85,6 +85,7 @@ class TestedAgent:
     def __init__(self, pop: Pop, store: IntentStore, fleet: Fleet, api_clock: Callable[[], float]) -> None:
         self.pop = pop
         self.store = store
+        self.remote: Listener | None = None
         self.world = World(pop)
         self.speaker = TestedSpeaker(pop)
         self.last_seen = LastSeen()
@@ -156,7 +157,8 @@ async def running(
     async with asyncio.TaskGroup() as group:
         loop = group.create_task(agent.loop.run()) if turning else None
         fleets = group.create_task(agent.fleet.run())
-        async with serving(agent.api.application(), agent.socket):
+        async with agent.api.open() as listeners:
+            agent.remote = listeners.remote
             yield agent
         fleets.cancel()
         if loop is not None:

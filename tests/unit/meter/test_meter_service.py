@@ -22,9 +22,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from popctl.listen.errors import ListenError
+from popctl.listen.serve import serving
 from popctl.meter.app import build
 from popctl.meter.hub import MAX_BEHIND, Hub
-from popctl.meter.listen import Endpoint, ListenError, TlsEndpoint, UnixEndpoint, serving
+from popctl.model.listen import Endpoint, TlsEndpoint, UnixEndpoint
 from popctl.model.load import LoadSample, Resource
 from popctl.model.meter import Daemon, DaemonDied, DaemonStarted, DaemonState, MeterLost, Overloaded, Symptom
 from popctl.model.reason import Reason
@@ -45,7 +47,7 @@ async def service(endpoint: Endpoint, *, interval_s: float = 60.0) -> AsyncItera
     hub = Hub(clock=asyncio.get_running_loop().time, interval_s=interval_s)
     async with serving(build(hub), endpoint) as bound:
         try:
-            yield hub, bound[1] if bound else 0
+            yield hub, bound.port or 0
         finally:
             hub.close()
 
