@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from functools import cache
+from contextlib import asynccontextmanager
+from functools import cache, partial
 from ipaddress import ip_network
 from typing import Final
 
+import structlog
 from aiohttp import web
 
 from popctl.agent import api_problems
@@ -26,9 +26,11 @@ from popctl.agent.api_status import Build, Reporter
 from popctl.agent.audit_log import AuditLog
 from popctl.agent.intents import IntentStore
 from popctl.agent.loop import Loop
+from popctl.agent.metrics import Reading
 from popctl.agent.sa_watch import SaWatch
+from popctl.listen.errors import ListenError
 from popctl.listen.serve import Bounds, Listener, serving
-from popctl.model.listen import UnixEndpoint
+from popctl.model.listen import RemoteApi, UnixEndpoint
 from popctl.model.observation import IntentKind
 from popctl.model.pop import Pop
 from popctl.model.route import Prefix
@@ -38,14 +40,9 @@ from popctl.wire.agent_order import show
 TURNED_WITHIN_S: Final = 2.0
 """Beyond this the loop counts as hung for `/healthz`; it turns every 0.5 s when nothing happens."""
 BOUNDS: Final = Bounds()
+REOPEN_EVERY_S: Final = 5.0
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Open:
-    """The listeners of a running API."""
-
-    local: Listener
-    remote: Listener | None
+_LOG = structlog.get_logger("popctl.api")
 
 
 class Api:
@@ -72,27 +69,47 @@ class Api:
         self.audit = AuditLog(store.path.with_name("audit.jsonl"), wall=clocks.wall, monotonic=clocks.monotonic)
         self.desk = Desk(pop, loop, store, self._reporter, clocks, self.audit)
         """Where orders are taken."""
+        self.remote: Listener | None = None
+        """The listener behind mutual TLS, once it is open."""
+        self.not_opened = 0
+        """Times that it could not be opened."""
 
     async def run(self) -> None:
         """Serve until cancelled.
 
         Raises:
-            ListenError: another agent listens there, or a path, port or certificate cannot be used.
+            ListenError: another agent listens at the unix socket, or its path cannot be used.
         """
         async with self.open():
             await self.desk.expire()
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Open]:
-        """Serve for the length of the context. Raises `ListenError`."""
-        async with AsyncExitStack() as stack:
-            endpoint = UnixEndpoint(path=self._pop.paths.api_socket)
-            local = await stack.enter_async_context(serving(self._application(LocalDoor()), endpoint, BOUNDS))
-            remote = None
-            if self._pop.remote_api is not None:
-                app = self._application(CertificateDoor(self._pop.remote_api.roles))
-                remote = await stack.enter_async_context(serving(app, self._pop.remote_api.endpoint, BOUNDS))
-            yield Open(local=local, remote=remote)
+    async def open(self) -> AsyncIterator[None]:
+        """Serve for the length of the context. Raises `ListenError` as `run` does."""
+        endpoint = UnixEndpoint(path=self._pop.paths.api_socket)
+        async with serving(self._application(LocalDoor()), endpoint, BOUNDS), asyncio.TaskGroup() as group:
+            remote = None if self._pop.remote_api is None else group.create_task(self._stay_open(self._pop.remote_api))
+            try:
+                yield
+            finally:
+                if remote is not None:
+                    remote.cancel()
+
+    async def _stay_open(self, remote: RemoteApi) -> None:
+        """Serve engineers elsewhere, as soon as it can be done and for as long as this is not cancelled.
+
+        An address that is not there yet, or a port that is taken, must not keep the PoP from serving.
+        """
+        app_of = partial(self._application, CertificateDoor(remote.roles))
+        while True:
+            try:
+                async with serving(app_of(), remote.endpoint, BOUNDS) as self.remote:
+                    _LOG.info("API is open", endpoint=str(remote.endpoint))
+                    await asyncio.Event().wait()
+            except ListenError as error:
+                self.not_opened += 1
+                _LOG.error("API is closed to engineers elsewhere", error=str(error), again_in_s=REOPEN_EVERY_S)
+            await asyncio.sleep(REOPEN_EVERY_S)
 
     def _application(self, door: Door) -> web.Application:
         gate = Gate(
@@ -186,6 +203,19 @@ def _known_query(request: web.Request) -> frozenset[str] | None:
         return None
     method = "GET" if request.method == "HEAD" else request.method
     return _canonical().get((method, resource.canonical))
+
+
+def readings(api: Callable[[], Api]) -> tuple[Reading, ...]:
+    """Return what the API counts of itself, for the metrics, which are made before it."""
+    return (
+        Reading("popctl_audit_failures", "Lines of the audit file not written.", lambda: api().audit.failures),
+        Reading(
+            "popctl_api_handshakes_refused",
+            "Connections to the API's TCP port without a good certificate.",
+            lambda: remote.refused_handshakes if (remote := api().remote) is not None else 0,
+        ),
+        Reading("popctl_api_not_opened", "Times the API's TCP port could not be opened.", lambda: api().not_opened),
+    )
 
 
 @cache

@@ -23,7 +23,6 @@ from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.world import World
 from popctl.fleet.fleet import Fleet
 from popctl.fleet.single import SingleFleet
-from popctl.listen.serve import Listener
 from popctl.model.desired import Actual
 from popctl.model.observation import Observation, Outcome
 from popctl.model.pop import Announce, Backend, Pop, Service
@@ -85,7 +84,6 @@ class TestedAgent:
     def __init__(self, pop: Pop, store: IntentStore, fleet: Fleet, api_clock: Callable[[], float]) -> None:
         self.pop = pop
         self.store = store
-        self.remote: Listener | None = None
         self.world = World(pop)
         self.speaker = TestedSpeaker(pop)
         self.last_seen = LastSeen()
@@ -157,8 +155,7 @@ async def running(
     async with asyncio.TaskGroup() as group:
         loop = group.create_task(agent.loop.run()) if turning else None
         fleets = group.create_task(agent.fleet.run())
-        async with agent.api.open() as listeners:
-            agent.remote = listeners.remote
+        async with agent.api.open():
             yield agent
         fleets.cancel()
         if loop is not None:
