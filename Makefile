@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test quick check format bench lock clean
+.PHONY: help setup demo test quick kernel check format bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ test: setup ## everything: unit, property, timeline, contract, real peers, lab
 
 quick: setup ## the same in two workers, for the hurried: what waits for real daemons may find the machine busy
 	@$(PYTEST) -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+kernel: ## build the guest kernel of tests/kernel into the cache (once: minutes); without it those tests are skipped
+	@packaging/uml/build.sh
 
 check: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff format --check .
