@@ -15,7 +15,7 @@ from tests.kernel import uml
 GUEST = Path(__file__).with_name("guest_l2tp.py")
 NAMES = re.findall(r"^def (test_\w+)", GUEST.read_text(), re.MULTILINE)
 
-pytestmark = [pytest.mark.peer, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.peer, pytest.mark.timeout(420)]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def said(request: pytest.FixtureRequest) -> str:
         for item in request.session.items
         if hasattr(item, "callspec") and item.fspath == request.fspath
     ]
-    return uml.run_tests(GUEST.name, wanted, within_s=280)
+    return uml.run_tests(GUEST.name, wanted, within_s=400)
 
 
 @pytest.mark.parametrize("name", NAMES)
