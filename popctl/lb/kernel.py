@@ -38,6 +38,16 @@ class Compiled:
         return with_health(self.static, self.health)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What one pass did."""
+
+    writes: int
+    elements: int = 0
+    flap: bool = False
+    """Only health sets were looked at."""
+
+
 class Kernel:
     """Made in, and used from, one worker thread in the balancer's namespace."""
 
@@ -69,6 +79,16 @@ class Kernel:
             for vip in service.vips
             if vip in ours
         )
+
+    def bring(self, tables: Tables, before: Compiled | None) -> tuple[Compiled, Done]:
+        """Make the kernel hold these tables, where `before` was in force; None: nobody knows what is."""
+        new = Compiled.of(tables, before)
+        if before is not None and new.static is before.static and tables != before.tables:
+            elements = self.flap(before, new)
+            return new, Done(writes=int(elements > 0), elements=elements, flap=True)
+        known = before is not None and tables == before.tables
+        rules, moved = self.reconcile(new, known=known)
+        return new, Done(writes=rules + int(moved > 0))
 
     def flap(self, old: Compiled, new: Compiled) -> int:
         """Change only the health sets. Returns how many elements changed."""
