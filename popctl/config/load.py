@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from popctl.config import checks_balancer, checks_fleet, checks_probes, checks_routing
+from popctl.config import checks_balancer, checks_capacity, checks_fleet, checks_probes, checks_routing
 from popctl.config.build import build
 from popctl.config.errors import ConfigError, Problem
 from popctl.config.secret_files import SecretReader, collect, read_secret_file
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from popctl.model.pop import Pop
 
 _MAX_BYTES = 8 * 1024 * 1024
-_CHECKS = (*checks_routing.CHECKS, *checks_probes.CHECKS, *checks_balancer.CHECKS, *checks_fleet.CHECKS)
+_CHECKS = (
+    *checks_routing.CHECKS,
+    *checks_probes.CHECKS,
+    *checks_balancer.CHECKS,
+    *checks_fleet.CHECKS,
+    *checks_capacity.CHECKS,
+)
 
 
 def load(path: Path, *, read_secret: SecretReader = read_secret_file) -> Pop:

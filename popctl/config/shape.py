@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, ge
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from popctl.config import schema, schema_balancer, schema_fleet
+from popctl.config import schema, schema_balancer, schema_capacity, schema_fleet
 from popctl.config.errors import KeyPath, Problem, render_path
 from popctl.config.fields import read_name
 from popctl.config.schema_probes import LIST_TAG, NAME_TAG, ProbeSet, Profile
@@ -63,6 +63,7 @@ class Parts:
     state: schema.State | None
     paths: schema.Paths | None
     fleet: schema_fleet.Fleet | None
+    load: schema_capacity.Load | None
     broken: frozenset[str]
     """Sections with a problem: nothing may be said about what is absent from them."""
 
@@ -178,6 +179,7 @@ def take_apart(tree: Tree) -> tuple[Parts, tuple[Problem, ...]]:
         state=cut.section("state", schema.State),
         paths=cut.section("paths", schema.Paths),
         fleet=None if cut.tree.get("fleet", "none") == "none" else cut.section("fleet", schema_fleet.Fleet),
+        load=None if cut.tree.get("load") is None else cut.section("load", schema_capacity.Load),
         broken=frozenset(cut.broken),  # last: the lines above fill it
     )
     return parts, tuple(cut.problems)
