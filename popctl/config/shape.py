@@ -29,6 +29,8 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 _NOT_SECRET = (("balancer", "key"), ("tls", "key"), ("meter", "key"))
+_OF_KEY = "[key]"
+"""Stands in pydantic's paths behind a key that is wrong."""
 _SECRET_WORDS = ("md5", "psk", "secret", "password", "key")
 
 
@@ -238,8 +240,13 @@ def _translate(path: KeyPath, model: type[BaseModel], detail: ErrorDetails) -> P
 
 
 def _without_tags(loc: KeyPath) -> KeyPath:
-    """Drop the marks of the two forms of `probes`. Elsewhere the same text is a key that somebody wrote."""
+    """Drop the marks of the two forms of `probes`, and of a key that is flawed itself.
+
+    Elsewhere the same text is a key that somebody wrote.
+    """
     marks = {index + 1 for index, part in enumerate(loc) if part == "probes"}
+    if loc[-1:] == (_OF_KEY,):
+        loc = loc[:-1]
     return tuple(part for index, part in enumerate(loc) if index not in marks or part not in {NAME_TAG, LIST_TAG})
 
 
