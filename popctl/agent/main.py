@@ -27,14 +27,16 @@ from popctl.agent.api import Api
 from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestored, StopOrdered
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
+from popctl.agent.load_store import FILE, LoadKeeper
 from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.notify import Notifier
+from popctl.agent.playbook_file import PlaybookFile
 from popctl.agent.sa_watch import SaWatch
 from popctl.agent.steering import Steering
 from popctl.agent.world import World
@@ -122,11 +124,13 @@ class Agent:
             counters=read_counters_here,
         )
         last_seen = LastSeen()
+        clocks = Clocks(monotonic=clock, wall=time.time)
+        self._load = LoadKeeper(pop.load, pop.paths.state_file.with_name(FILE), lambda: self._world.load_memory, clocks)
         self._loop = Loop(
             self._world,
             self._speaker,
             clock,
-            (self._journal, self._metrics, last_seen, self._watch_sas, Alarm()),
+            (self._journal, self._metrics, last_seen, self._watch_sas, Alarm(), self._load),
             self._steering,
             self._fleet,
         )
@@ -146,10 +150,11 @@ class Agent:
             store=self._store,
             last_seen=last_seen,
             metrics=self._metrics.text,
-            clocks=Clocks(monotonic=clock, wall=time.time),
+            clocks=clocks,
             build=Build(version=VERSION, config_digest=digest),
             watch=self._watch_sas,
         )
+        self._playbook = PlaybookFile(pop, self._put, clocks, self._api.note)
         self._notifier = Notifier()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
@@ -163,6 +168,7 @@ class Agent:
     async def run(self) -> Ending:
         """Run until told to end. A part that fails takes the whole process down: the lease covers the network."""
         self._restore_orders()
+        self._restore_load()
         self._journal.open(time.monotonic())
         running = asyncio.get_running_loop()
         for number in OBEYED:
@@ -180,6 +186,8 @@ class Agent:
                     self._watch(),
                     self._watch_sas.run(),
                     self._fleet.run(),
+                    self._load.run(),
+                    self._playbook.run(),
                     *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
                 )
@@ -200,6 +208,11 @@ class Agent:
         """Leave what was not obeyed yet to the next process image. The event loop must be closed."""
         while not self._signals.empty():
             os.kill(os.getpid(), self._signals.get_nowait())
+
+    def _restore_load(self) -> None:
+        memory = self._load.load()
+        if memory is not None:
+            self._loop.put(LoadRestored(memory))
 
     def _restore_orders(self) -> None:
         try:
