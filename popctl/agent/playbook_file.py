@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from popctl.agent.api_orders import Clocks
     from popctl.config.errors import Problem
     from popctl.model.pop import Pop
-    from popctl.wire.playbook import MAX_BYTES as MAX_BYTES
 
 _LOG = structlog.get_logger("popctl.playbook")
 
 LOOK_EVERY_S: Final = 10.0
 
-Audit = Callable[[str, dict[str, Any]], Awaitable[object]]
+Audit: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[object]]
 """Takes a reason and details."""
 
 
@@ -94,7 +93,10 @@ class PlaybookFile:
         return playbook_check.judge(content, self._pop, unix_s=self._clocks.wall())
 
     async def _tell(self, path: Path, fresh: PlaybookInForce, problem: Problem | None) -> None:
-        details = {"file": str(path), "created_unix_s": fresh.playbook.created_unix_s if fresh.playbook else None}
+        details: dict[str, Any] = {
+            "file": str(path),
+            "created_unix_s": fresh.playbook.created_unix_s if fresh.playbook else None,
+        }
         if problem is None:
             _LOG.info("playbook in force", **details)
             await self._audit("a new playbook is in force", {"action": "playbook", **details})

@@ -27,6 +27,7 @@ from popctl.config.fields import (
     SocketPath,
     Vici,
 )
+from popctl.config.schema_api import Api
 from popctl.config.schema_balancer import Balancer, Forward, ServiceBalancer, SpiPlan
 from popctl.config.schema_capacity import Capacity, Load
 from popctl.config.schema_fleet import Fleet
@@ -234,4 +235,7 @@ class Document(Section):
     state: State = Field(default=State(), description="What the agent does about its own memory.")
     paths: Paths = Field(default=Paths(), description="Where the agent meets the host.")
     load: Load | None = Field(default=None, description="How load moves announcements; null: not at all.")
+    api: Api | None = Field(
+        default=None, description="The operator API over TCP with mutual TLS; null: the unix socket only."
+    )
     fleet: Literal["none"] | Fleet = Field(default="none", description="Shared view with other PoPs; `none`: alone.")

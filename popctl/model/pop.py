@@ -11,6 +11,7 @@ from popctl.model.announce import Announce as Announce  # noqa: PLC0414 - marks 
 from popctl.model.balancer import Forward, SpiPlan, Tables
 from popctl.model.capacity import LoadSettings
 from popctl.model.floor import FleetSettings
+from popctl.model.listen import RemoteApi
 from popctl.model.load import Amounts, LoadTiming
 from popctl.model.meter import MeterAddress
 from popctl.model.probe import ProbeSpec
@@ -157,6 +158,8 @@ class Pop:
     """What rows and row hashes are drawn from, the same on all balancers of the PoP; None: from the plan and the id."""
     fleet: FleetSettings | None = None
     """Whom it asks before it withdraws; None: nobody."""
+    remote_api: RemoteApi | None = None
+    """Where and for whom the operator API is beyond this host; None: the unix socket only."""
     load_timing: LoadTiming = field(default_factory=LoadTiming)
     load: LoadSettings | None = None
     """How load moves announcements; None: not at all."""
