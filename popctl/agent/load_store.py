@@ -171,8 +171,14 @@ class LoadKeeper:
             self._changed.set()
 
     async def run(self) -> None:
-        """Write what changed until cancelled. A disk that does not take it stands in nobody's way."""
-        while self._settings is not None:
+        """Write what changed until cancelled. A disk that does not take it stands in nobody's way.
+
+        Raises:
+            ValueError: load steers nothing here.
+        """
+        if self._settings is None:
+            raise ValueError("nothing is remembered where load steers nothing")
+        while True:
             await self._changed.wait()
             self._changed.clear()
             memory = self._memory()

@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -37,6 +37,7 @@ from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.notify import Notifier
+from popctl.agent.parts import lasting
 from popctl.agent.playbook_file import PlaybookFile
 from popctl.agent.sa_watch import SaWatch
 from popctl.agent.steering import Steering
@@ -185,7 +186,7 @@ class Agent:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OBEYED)
         async with asyncio.TaskGroup() as group:
             parts = [
-                group.create_task(part)
+                group.create_task(lasting(part))
                 for part in (
                     self._loop.run(),
                     self._speaker.run(lambda actual: self._loop.put(ActualChanged(actual))),
@@ -195,8 +196,7 @@ class Agent:
                     self._watch(),
                     self._watch_sas.run(),
                     self._fleet.run(),
-                    self._load.run(),
-                    self._playbook.run(),
+                    *self._load_parts(),
                     *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
                 )
@@ -217,6 +217,12 @@ class Agent:
         """Leave what was not obeyed yet to the next process image. The event loop must be closed."""
         while not self._signals.empty():
             os.kill(os.getpid(), self._signals.get_nowait())
+
+    def _load_parts(self) -> list[Coroutine[object, object, None]]:
+        load = self._configured.pop.load
+        if load is None:
+            return []
+        return [self._load.run(), *([] if load.playbook is None else [self._playbook.run()])]
 
     def _restore_load(self) -> None:
         memory = self._load.load()

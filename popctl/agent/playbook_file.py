@@ -54,8 +54,6 @@ class PlaybookFile:
 
     async def run(self) -> None:
         """Follow the file until cancelled."""
-        if self._pop.load is None or self._pop.load.playbook is None:
-            return
         while True:
             await self.look()
             await asyncio.sleep(LOOK_EVERY_S)
