@@ -14,6 +14,7 @@ from popctl.meter.hub import Hub
 from popctl.meter.listen import Endpoint, serving
 from popctl.model.instant import Instant
 from popctl.model.meter import DaemonWatch
+from popctl.model.pop import ViciEndpoint
 from popctl.senses.meter import Meter
 from popctl.senses.meter_host import HostMeter
 from popctl.senses.meter_l2tp import L2tpMeter
@@ -26,7 +27,7 @@ class Settings:
     """What to measure and where to tell it."""
 
     endpoint: Endpoint
-    vici: Path | None = None
+    vici: ViciEndpoint | None = None
     xl2tpd_control: Path | None = None
     l2tp: bool = False
     interfaces: tuple[str, ...] | None = None

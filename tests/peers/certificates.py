@@ -33,9 +33,10 @@ class Authority:
         self.ca = directory / "ca.pem"
         self.ca.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def server(self) -> ServerTls:
-        """Return files of a server on loopback. Its gateway dials itself, so it is a client, too."""
-        certificate, key = self._issue("server", ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+    def server(self, address: str = "127.0.0.1") -> ServerTls:
+        """Return files of a server. etcd's gateway dials itself, so it is a client, too."""
+        usages = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+        certificate, key = self._issue("server", *usages, address=address)
         return ServerTls(self.ca, certificate, key)
 
     def client(self, name: str) -> TlsFiles:
@@ -43,10 +44,10 @@ class Authority:
         certificate, key = self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH)
         return TlsFiles(ca=self.ca, certificate=certificate, key=key)
 
-    def _issue(self, name: str, *usages: x509.ObjectIdentifier) -> tuple[Path, Path]:
+    def _issue(self, name: str, *usages: x509.ObjectIdentifier, address: str = "127.0.0.1") -> tuple[Path, Path]:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
         certificate = (
             _builder(subject, self._certificate.subject, key.public_key())
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)

@@ -27,6 +27,7 @@ from popctl.model.meter import (
     Symptom,
     Unread,
 )
+from popctl.model.pop import ViciEndpoint
 from popctl.model.reason import Reason
 from popctl.senses import meter, meter_rates
 from popctl.senses.meter import NOT_METERED, Meter, Sources
@@ -235,7 +236,7 @@ def test_sessions_are_sorted_by_what_they_move() -> None:
 
 async def test_without_an_ike_daemon_the_meter_says_so_within_its_time_limit(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
-    vici = ViciMeter(tmp_path / "charon.vici", clock=loop.time, timeout_s=1.0)
+    vici = ViciMeter(ViciEndpoint(path=tmp_path / "charon.vici"), clock=loop.time, timeout_s=1.0)
     found = await vici.read()
     assert isinstance(found, Unread)
     assert found.reason is Reason.NO_SOURCE
@@ -243,12 +244,28 @@ async def test_without_an_ike_daemon_the_meter_says_so_within_its_time_limit(tmp
     assert vici.children is None
 
 
+async def test_an_ike_daemon_is_asked_over_tcp_where_its_control_socket_is_there() -> None:
+    loop = asyncio.get_running_loop()
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(100))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        vici = ViciMeter(ViciEndpoint(host="127.0.0.1", port=port), clock=loop.time)
+        assert isinstance(await vici.read(), Unread)
+        vici.close()
+    assert b"stats" in asked[0]
+
+
 async def test_an_ike_daemon_that_accepts_and_says_nothing_is_given_up(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     accepted: list[asyncio.StreamWriter] = []
     path = tmp_path / "charon.vici"
     async with await asyncio.start_unix_server(lambda _, writer: accepted.append(writer), path) as server:
-        vici = ViciMeter(path, clock=loop.time, timeout_s=0.05, walk_timeout_s=0.05)
+        vici = ViciMeter(ViciEndpoint(path=path), clock=loop.time, timeout_s=0.05, walk_timeout_s=0.05)
         found = await vici.read()
         await vici.walk()
         server.close()
@@ -300,7 +317,11 @@ async def test_a_file_in_place_of_the_control_is_not_written_to(proc: Path) -> N
 
 async def test_a_snapshot_has_every_part_and_a_reason_for_what_is_missing(proc: Path) -> None:
     loop = asyncio.get_running_loop()
-    whole = Meter(HostMeter(proc=proc, sys=proc), clock=loop.time, vici=ViciMeter(proc / "vici", clock=loop.time))
+    whole = Meter(
+        HostMeter(proc=proc, sys=proc),
+        clock=loop.time,
+        vici=ViciMeter(ViciEndpoint(path=proc / "vici"), clock=loop.time),
+    )
     snapshot = await whole.read()
     assert snapshot.used == {}
     assert set(snapshot.unknown) == {resource.value for resource in Resource}
