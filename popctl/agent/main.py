@@ -23,7 +23,7 @@ from random import Random
 import structlog
 
 from popctl.agent.alarm import Alarm
-from popctl.agent.api import Api
+from popctl.agent.api import Api, readings
 from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
@@ -43,6 +43,7 @@ from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
 from popctl.config.load import parse, read
 from popctl.lb.counters import read_counters_here
+from popctl.listen.errors import ListenError
 from popctl.model.pop import Pop
 from popctl.senses.runner import Senses
 from popctl.wire.exchanges import exchange_for
@@ -55,6 +56,8 @@ PROOF_TIMEOUT_S = 10.0
 """How long an ordered stop waits, beyond the drain, for the proof of the last withdraw."""
 EXIT_UNPROVEN = 75
 """EX_TEMPFAIL: the agent ended, but the last withdraw was not proven."""
+EXIT_SOCKET = 71
+"""EX_OSERR: the API's unix socket cannot be opened; somebody else may serve this PoP already."""
 EXIT_CONFIG = 78
 """EX_CONFIG."""
 OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -119,6 +122,7 @@ class Agent:
                     lambda: self._senses.stats().missed_total,
                 ),
                 Reading("popctl_journal_failures", "Times the journal stopped.", lambda: self._journal.failures),
+                *readings(lambda: self._api),
             ),
             counters=read_counters_here,
         )
@@ -304,7 +308,13 @@ def run(source: Path) -> int:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
     agent = Agent(configured)
-    ending = asyncio.run(agent.run())
+    ending: Ending | None = None
+    try:
+        ending = asyncio.run(agent.run())
+    except* ListenError as errors:
+        sys.stderr.write("".join(f"{error}\n" for error in errors.exceptions))
+    if ending is None:
+        return EXIT_SOCKET
     if ending is Ending.REPLACE:
         agent.leave_signals()
         with suppress(OSError):

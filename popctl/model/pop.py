@@ -10,6 +10,7 @@ from pathlib import Path
 
 from popctl.model.balancer import Forward, SpiPlan, Tables
 from popctl.model.floor import FleetSettings
+from popctl.model.listen import RemoteApi
 from popctl.model.load import LoadTiming
 from popctl.model.meter import MeterAddress
 from popctl.model.probe import ProbeSpec
@@ -163,6 +164,8 @@ class Pop:
     """What rows and row hashes are drawn from, the same on all balancers of the PoP; None: from the plan and the id."""
     fleet: FleetSettings | None = None
     """Whom it asks before it withdraws; None: nobody."""
+    remote_api: RemoteApi | None = None
+    """Where and for whom the operator API is beyond this host; None: the unix socket only."""
     load_timing: LoadTiming = field(default_factory=LoadTiming)
     start_without_state: bool = False
     """Serve although the state file is corrupt. Off: a forgotten withdraw is worse than a late start."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from lab import daemons, edge
 from lab.driver import Driver
 from lab.errors import NodeError
+from tests import certificates
 from tests.lab.working_pop import WorkingPop
-from tests.peers.certificates import Authority
 
 _PORT = 9443
 _FILES = "/run/lab/meter"
@@ -28,9 +28,9 @@ def metered(pop: WorkingPop) -> Iterator[None]:
     before = pop.configuration
     addresses = dict(re.findall(r"name: (\S+), address: ([0-9.]+),", before))
     with tempfile.TemporaryDirectory(prefix="meter-") as directory:
-        authority = Authority(Path(directory))
-        own = authority.client("agent")
-        _put(pop.driver, pop.name, {"ca.pem": own.ca, "agent.pem": own.certificate, "agent.key": own.key})
+        authority = certificates.Authority(Path(directory))
+        own = authority.issue("agent", certificates.CLIENT)
+        _put(pop.driver, pop.name, {"ca.pem": authority.ca, "agent.pem": own.certificate, "agent.key": own.key})
         try:
             for node, address in addresses.items():
                 _start(pop.driver, node, address, authority)
@@ -48,9 +48,9 @@ def _meter() -> str:
     return rf"meter: {{host: \1, port: {_PORT}, {files}}}"
 
 
-def _start(driver: Driver, node: str, address: str, authority: Authority) -> None:
-    server = authority.server(address)
-    _put(driver, node, {"ca.pem": server.ca, "meter.pem": server.certificate, "meter.key": server.key})
+def _start(driver: Driver, node: str, address: str, authority: certificates.Authority) -> None:
+    server = authority.issue("server", certificates.SERVER, address=address)
+    _put(driver, node, {"ca.pem": authority.ca, "meter.pem": server.certificate, "meter.key": server.key})
     tls = ["--certificate", f"{_FILES}/meter.pem", "--key", f"{_FILES}/meter.key", "--authority", f"{_FILES}/ca.pem"]
     where = ["--listen", f"{address}:{_PORT}", "--vici", "tcp://127.0.0.1:4502", "--interval", "0.5"]
     watched = ["--daemon", "charon=/usr/sbin/charon-systemd", "--daemon", "xl2tpd=/usr/sbin/xl2tpd"]
