@@ -24,7 +24,7 @@ _IMPATIENT = "retransmit_tries = 2\n  retransmit_timeout = 0.5\n  retransmit_bas
 
 @contextmanager
 def metered(pop: WorkingPop) -> Iterator[None]:
-    """Start the meters and make the agent listen to them; afterwards everything is as it was."""
+    """Start the meters and make the agent listen to them. Mending the PoP afterwards makes it forget them."""
     before = pop.configuration
     addresses = dict(re.findall(r"name: (\S+), address: ([0-9.]+),", before))
     with tempfile.TemporaryDirectory(prefix="meter-") as directory:
@@ -34,13 +34,14 @@ def metered(pop: WorkingPop) -> Iterator[None]:
         try:
             for node, address in addresses.items():
                 _start(pop.driver, node, address, authority)
-            pop.configure(re.sub(r"address: ([0-9.]+), (?=forward)", rf"address: \1, {_meter()}, ", before))
+            text = re.sub(r"address: ([0-9.]+), (?=forward)", rf"address: \1, {_meter()}, ", before)
+            pop.configure(text.replace("timing:\n", "timing:\n  convergence: 1s\n"))
             yield
         finally:
             for node in addresses:
                 with suppress(NodeError):
                     daemons.send(pop.driver, node, "meter", signal.SIGTERM)
-            pop.configure(before)
+            pop.configuration = before
 
 
 def _meter() -> str:

@@ -201,8 +201,12 @@ class WorkingPop:
 
     @property
     def configuration(self) -> str:
-        """What mending restores."""
+        """What the agent works by after mending."""
         return self._configuration
+
+    @configuration.setter
+    def configuration(self, text: str) -> None:
+        self._configuration = text
 
     @contextmanager
     def agent_in_sight(self) -> Iterator[subprocess.Popen[bytes]]:
