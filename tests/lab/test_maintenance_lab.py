@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -26,9 +25,8 @@ def in_use(pop1: WorkingPop) -> Iterator[WorkingPop]:
 
 
 def work(pop: WorkingPop) -> dict[str, Any]:
-    """Return what `popctl maintenance list` says of the one order that stands; empty when none does."""
-    orders = json.loads(pop.cli("maintenance", "list", "--json").stdout)["orders"]
-    return orders[0] if orders else {}
+    """Return what the agent says of the one order that stands; empty when none does."""
+    return next(iter(pop.status().get("intents", ())), {})
 
 
 def sessions(pop: WorkingPop) -> float | None:
@@ -55,6 +53,9 @@ def test_planned_work_from_the_order_to_the_return_of_the_client(in_use: Working
         eventually(lambda: "(65535,0)" in pop.scene.communities(pop.name))
         # The client's gateway has not noticed yet that the client is gone, and is waited for.
         eventually(lambda: (work(pop).get("stage"), work(pop).get("sessions_left")) == ("waiting", 1.0))
+        listed = pop.cli("maintenance", "list").stdout
+        assert "vpn: " in listed
+        assert "; by root; new kernel; sessions left: " in listed
         eventually(lambda: holder(pop, tunnel) == "pop2", within_s=20.0)
         # When the last session has gone the withdraw does not wait for the rest of the drain.
         eventually(lambda: work(pop).get("stage") == "withdrawn", within_s=20.0)
