@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pwd
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
