@@ -19,7 +19,7 @@ from popctl.core.load import tightness
 from popctl.model.capacity import Expectation, GatePolicy
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, FleetLoad, PopLoad, Resource
-from popctl.model.playbook import Level, Playbook, Step, StepKey
+from popctl.model.playbook import Flow, Level, Playbook, Step, StepKey
 from popctl.model.reason import Reason
 
 _ALL = 1.0 - 1e-6
@@ -124,8 +124,10 @@ def _unfit(name: str, pop: PopLoad | None, asking: str, policy: GatePolicy, now:
 def predict(step: Step, pops: Mapping[str, PopLoad]) -> Mapping[str, _Predicted]:
     """Return every touched PoP as a pessimist expects it after the step."""
     leaving: dict[str, float] = {}
+    arriving: dict[str | None, list[Flow]] = {}
     for flow in step.flows:
         leaving[flow.source] = leaving.get(flow.source, 0.0) + flow.share
+        arriving.setdefault(flow.target, []).append(flow)
     found = {}
     for name in step.touched:
         pop = pops[name]
@@ -134,13 +136,12 @@ def predict(step: Step, pops: Mapping[str, PopLoad]) -> Mapping[str, _Predicted]
         used = {resource: amount * kept for resource, amount in pop.used.items()}
         peak = {resource: max(amount, pop.used.get(resource, 0.0)) * kept for resource, amount in pop.peak.items()}
         gained = 0.0
-        for flow in step.flows:
-            if flow.target == name:
-                part = flow.share * (1.0 + step.error)
-                source = pops[flow.source]
-                gained += part * source.used[Resource.SESSIONS]
-                _add(used, source.used, part)
-                _add(peak, source.used, part)
+        for flow in arriving.get(name, ()):
+            part = flow.share * (1.0 + step.error)
+            source = pops[flow.source]
+            gained += part * source.used[Resource.SESSIONS]
+            _add(used, source.used, part)
+            _add(peak, source.used, part)
         found[name] = _Predicted(used, peak, gained)
     return found
 
