@@ -150,11 +150,11 @@ def _restore_wait_s(state: LoadState, policy: LoadPolicy) -> float:
 
 
 def _gated(state: LoadState, after: int, inputs: Inputs, policies: Policies, now: Instant) -> _Answer:
-    """Take a step if its row is believed and the gate accepts."""
+    """Take a step if its row is believed and the gate, which is not blind, accepts."""
     for one in state.distrusted:
         if (one.before, one.after) == (state.level, after) and now < one.until:
             return _Answer(state, Reason.ROW_NOT_BELIEVED, one.until)
-    verdict = gate.judge(inputs.case, state.level, after, policies.gate, now)
+    verdict = gate.examine(inputs.case, state.level, after, policies.gate, now)
     if not verdict.accepted:
         return _Answer(state, verdict.reason)
     return _go(state, after, verdict.expected, verdict.reason, inputs, policies, now)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 from popctl.core import reserve
 from popctl.core.load import tightness
@@ -24,6 +25,7 @@ from popctl.model.reason import Reason
 
 _ALL = 1.0 - 1e-6
 """A source whose shares add up to this loses everything, whatever the error band says."""
+_AT = attrgetter("at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ def blind(case: Case, policy: GatePolicy, now: Instant) -> Reason | None:
     ):
         return Reason.PLAYBOOK_FOREIGN
     oldest = now - policy.view_stale_after_s
+    if not fleet.silent and min(map(_AT, fleet.pops.values()), default=oldest) >= oldest:
+        return None  # what is so almost always needs no counting
     heard = [pop.at for pop in fleet.pops.values() if pop.announcing]
     fresh = [at for at in heard if at >= oldest]
     members = len(heard) + len(fleet.silent)
@@ -87,8 +91,15 @@ def blind(case: Case, policy: GatePolicy, now: Instant) -> Reason | None:
 def judge(case: Case, before: int, after: int, policy: GatePolicy, now: Instant) -> Verdict:
     """Judge one step of the PoP that asks."""
     reason = blind(case, policy, now)
-    if reason is not None or case.playbook is None or case.fleet is None:
-        return Verdict(accepted=False, reason=reason or Reason.NO_PLAYBOOK)
+    if reason is not None:
+        return Verdict(accepted=False, reason=reason)
+    return examine(case, before, after, policy, now)
+
+
+def examine(case: Case, before: int, after: int, policy: GatePolicy, now: Instant) -> Verdict:
+    """Judge one step of a case that `blind` has nothing against."""
+    if case.playbook is None or case.fleet is None:
+        raise ValueError("blind() looks at both first")
     pops = case.fleet.pops
     step = row(case.playbook, StepKey(case.pop, before, after), pops)
     if step is None:
