@@ -100,7 +100,6 @@ class Popctl:
         self._meters = [load.UNHEARD] * count
         self._store = _Store({}, deque(), {}, {})
         self._shared = FleetLoad(fleet=_FLEET, pops=self._store.pops, at=0.0)
-        self._silent = [[level.withdrawn for level in ladder] for ladder in self._ladders]
         self._offsets = Streams(scenario.seed, "offset", self._names).uniform(0) * min(5.0, 0.5 * self._tick_s)
         self._order: list[int] = sorted(range(count), key=lambda pop: (float(self._offsets[pop]), pop))
         self.rows: Rows | None = None
@@ -206,7 +205,7 @@ class Popctl:
             tight = load.tightness(NOTHING_KNOWN, limits, dict.fromkeys(limits, Reason.STALE))
         own = PopLoad(
             level=state.level,
-            announcing=not self._silent[pop][state.level],
+            announcing=pop in self._world.announcing,
             used=used,
             peak=peak,
             capacity=limits,

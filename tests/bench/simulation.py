@@ -43,7 +43,7 @@ def _day() -> list[Figure]:
     start = time.perf_counter()
     stage = stage_of(scenario)
     baseline = play(stage, BASELINE)
-    run = play(stage, OURS)
+    run = play(stage, OURS, judged=True)
     took = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MEBI
     findings = judge(run, baseline)
@@ -70,7 +70,7 @@ def _flash_crowd() -> list[Figure]:
     for seed in range(scenario.seed, scenario.seed + _SEEDS):
         stage = stage_of(replace(scenario, seed=seed))
         for name in CONTROLLERS:
-            rows[name].append(play(stage, name))
+            rows[name].append(play(stage, name, judged=name == OURS))
         findings = judge(rows[OURS][-1], rows[BASELINE][-1])
         broken += _broken(findings)
         late += _late(rows[OURS][-1])

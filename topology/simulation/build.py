@@ -106,7 +106,7 @@ def controller_named(name: str, world: World) -> Controller:
     return makers[name]()
 
 
-def play(stage: Stage, controller: str, watch: Callable[[], None] | None = None) -> Run:
-    """Run one controller from the start of the scenario to its end."""
+def play(stage: Stage, controller: str, watch: Callable[[], None] | None = None, *, judged: bool = False) -> Run:
+    """Run one controller from the start of the scenario to its end; to be `judged` takes it a little longer."""
     world = World(stage.scenario, stage.model, stage.demand, Profile())
-    return Simulation(world, controller_named(controller, world)).run(watch)
+    return Simulation(world, controller_named(controller, world)).run(watch, judged=judged)

@@ -218,6 +218,15 @@ class World:
             moved=int(came.sum()),
         )
 
+    def values(self) -> tuple[object, ...]:
+        """Return all parts that never change by themselves, so that copies of the world can share them."""
+        routing = self.routing
+        routes = {id(one): one for plan in (self.told, self._settled, self._effective) for one in plan}
+        news = [one.route for one in self._heap]
+        fixed = (self.fleet, self.scenario, self.profile, self._delays, self._damps, self._figures)
+        settled = (routing.model, routing.demand, routing.solution, routing.where)
+        return (*fixed, *settled, self.capacity, self.handshakes_s, *routes.values(), *news)
+
     @property
     def announcing(self) -> frozenset[int]:
         """PoPs that tell at least one upstream that is there."""

@@ -39,7 +39,7 @@ QUIET = Scenario(
 
 
 def played(scenario: Scenario, controller: str = "popctl") -> Run:
-    return play(stage_of(scenario, engine="numpy"), controller)
+    return play(stage_of(scenario, engine="numpy"), controller, judged=True)
 
 
 def crowd(rise: float) -> Crowd:
