@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -19,22 +19,26 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import structlog
 
 from popctl.agent.alarm import Alarm
-from popctl.agent.api import Api
+from popctl.agent.api import Api, readings
 from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestored, StopOrdered
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
+from popctl.agent.load_store import FILE, LoadKeeper
 from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.notify import Notifier
+from popctl.agent.parts import lasting
+from popctl.agent.playbook_file import PlaybookFile
 from popctl.agent.sa_watch import SaWatch
 from popctl.agent.steering import Steering
 from popctl.agent.world import World
@@ -42,6 +46,7 @@ from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
 from popctl.config.load import parse, read
 from popctl.lb.counters import read_counters_here
+from popctl.listen.errors import ListenError
 from popctl.model.pop import Pop
 from popctl.senses.runner import Senses
 from popctl.wire.exchanges import exchange_for
@@ -54,6 +59,8 @@ PROOF_TIMEOUT_S = 10.0
 """How long an ordered stop waits, beyond the drain, for the proof of the last withdraw."""
 EXIT_UNPROVEN = 75
 """EX_TEMPFAIL: the agent ended, but the last withdraw was not proven."""
+EXIT_SOCKET = 71
+"""EX_OSERR: the API's unix socket cannot be opened; somebody else may serve this PoP already."""
 EXIT_CONFIG = 78
 """EX_CONFIG."""
 OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -118,15 +125,18 @@ class Agent:
                     lambda: self._senses.stats().missed_total,
                 ),
                 Reading("popctl_journal_failures", "Times the journal stopped.", lambda: self._journal.failures),
+                *readings(lambda: self._api),
             ),
             counters=read_counters_here,
         )
         last_seen = LastSeen()
+        clocks = Clocks(monotonic=clock, wall=time.time)
+        self._load = LoadKeeper(pop.load, pop.paths.state_file.with_name(FILE), lambda: self._world.load_memory, clocks)
         self._loop = Loop(
             self._world,
             self._speaker,
             clock,
-            (self._journal, self._metrics, last_seen, self._watch_sas, Alarm()),
+            (self._journal, self._metrics, last_seen, self._watch_sas, Alarm(), self._load),
             self._steering,
             self._fleet,
         )
@@ -146,15 +156,20 @@ class Agent:
             store=self._store,
             last_seen=last_seen,
             metrics=self._metrics.text,
-            clocks=Clocks(monotonic=clock, wall=time.time),
+            clocks=clocks,
             build=Build(version=VERSION, config_digest=digest),
             watch=self._watch_sas,
         )
+        self._playbook = PlaybookFile(pop, self._put, clocks, self._note)
         self._notifier = Notifier()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
     def _put(self, event: Event) -> None:
         self._loop.put(event)
+
+    async def _note(self, reason: str, details: dict[str, Any]) -> None:
+        """Write into the audit file what the agent did of itself."""
+        await self._api.audit.order("popctl", reason, details)
 
     def _loop_turns(self) -> bool:
         """The lease is renewed only while decisions are being made; a process that only breathes is not alive."""
@@ -163,6 +178,7 @@ class Agent:
     async def run(self) -> Ending:
         """Run until told to end. A part that fails takes the whole process down: the lease covers the network."""
         self._restore_orders()
+        self._restore_load()
         self._journal.open(time.monotonic())
         running = asyncio.get_running_loop()
         for number in OBEYED:
@@ -170,7 +186,7 @@ class Agent:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OBEYED)
         async with asyncio.TaskGroup() as group:
             parts = [
-                group.create_task(part)
+                group.create_task(lasting(part))
                 for part in (
                     self._loop.run(),
                     self._speaker.run(lambda actual: self._loop.put(ActualChanged(actual))),
@@ -180,6 +196,7 @@ class Agent:
                     self._watch(),
                     self._watch_sas.run(),
                     self._fleet.run(),
+                    *self._load_parts(),
                     *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
                 )
@@ -200,6 +217,17 @@ class Agent:
         """Leave what was not obeyed yet to the next process image. The event loop must be closed."""
         while not self._signals.empty():
             os.kill(os.getpid(), self._signals.get_nowait())
+
+    def _load_parts(self) -> list[Coroutine[object, object, None]]:
+        load = self._configured.pop.load
+        if load is None:
+            return []
+        return [self._load.run(), *([] if load.playbook is None else [self._playbook.run()])]
+
+    def _restore_load(self) -> None:
+        memory = self._load.load()
+        if memory is not None:
+            self._loop.put(LoadRestored(memory))
 
     def _restore_orders(self) -> None:
         try:
@@ -303,7 +331,13 @@ def run(source: Path) -> int:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
     agent = Agent(configured)
-    ending = asyncio.run(agent.run())
+    ending: Ending | None = None
+    try:
+        ending = asyncio.run(agent.run())
+    except* ListenError as errors:
+        sys.stderr.write("".join(f"{error}\n" for error in errors.exceptions))
+    if ending is None:
+        return EXIT_SOCKET
     if ending is Ending.REPLACE:
         agent.leave_signals()
         with suppress(OSError):
