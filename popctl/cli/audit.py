@@ -31,8 +31,13 @@ def verify(file: Path = AUDIT_FILE, /, *, json: AsJson = False) -> int:
         with file.open("rb") as lines:
             found = verify_lines(lines)
     except OSError as error:
-        sys.stderr.write(f"popctl: {printable(str(file))}: {error.strerror}\n")
-        return Exit.NO_PERMISSION if isinstance(error, PermissionError) else Exit.USAGE
+        code = Exit.NO_PERMISSION if isinstance(error, PermissionError) else Exit.USAGE
+        problem = f"{printable(str(file))}: {error.strerror}"
+        if json:
+            write_json({"error": problem, "exit": int(code), "problem": None})
+        else:
+            sys.stderr.write(f"popctl: {problem}\n")
+        return code
     if json:
         document = {"entries": found.entries, "unchained": found.unchained, "last": found.last}
         write_json({**document, "problems": list(found.problems)})
