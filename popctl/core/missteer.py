@@ -24,8 +24,8 @@ class ClientAt:
     backend: int
     address: str
     port: int
-    esp_in: bool
-    """It has a child SA that received something."""
+    answered: bool
+    """It has a child SA that sent something: who holds the L2TP tunnel answers, who does not only ever receives."""
 
 
 def mis_steers(before: Mapping[int, Refusals], now: Mapping[int, Refusals]) -> dict[int, int]:
@@ -41,14 +41,15 @@ def mis_steers(before: Mapping[int, Refusals], now: Mapping[int, Refusals]) -> d
 
 
 def split_clients(seen: Iterable[ClientAt]) -> tuple[tuple[str, int, tuple[int, ...]], ...]:
-    """Return clients whose quick mode came up on a backend that has no ESP of theirs while another one has.
+    """Return clients with a quick mode on a backend that never answered them while another one did.
 
-    That is the silent mis-steer of an IKEv1 re-authentication: no counter moves, data stop at the next quick mode.
+    That is the silent mis-steer of an IKEv1 re-authentication: no counter moves, data stop at the next quick mode. A
+    client that connects anew looks the same until it got its first answer, so one look is no proof; two are.
     """
     by_client: dict[tuple[str, int], dict[int, bool]] = defaultdict(dict)
     for one in seen:
         known = by_client[one.address, one.port]
-        known[one.backend] = known.get(one.backend, False) or one.esp_in
+        known[one.backend] = known.get(one.backend, False) or one.answered
     return tuple(
         (address, port, tuple(sorted(backends)))
         for (address, port), backends in sorted(by_client.items())

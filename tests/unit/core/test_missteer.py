@@ -16,13 +16,13 @@ def test_growth_counts_a_restart_starts_at_zero_and_the_unseen_count_nothing() -
     assert mis_steers(now, now) == {0: 0, 1: 0, 2: 0}
 
 
-def test_a_quick_mode_away_from_the_clients_esp_is_the_silent_mis_steer() -> None:
-    here = ClientAt(backend=0, address="203.0.113.2", port=40000, esp_in=True)
-    there = ClientAt(backend=1, address="203.0.113.2", port=40000, esp_in=False)
+def test_a_quick_mode_at_a_backend_that_never_answered_is_the_silent_mis_steer() -> None:
+    here = ClientAt(backend=0, address="203.0.113.2", port=40000, answered=True)
+    there = ClientAt(backend=1, address="203.0.113.2", port=40000, answered=False)
     assert split_clients([here, there]) == (("203.0.113.2", 40000, (0, 1)),)
 
 
 def test_other_ports_of_one_address_are_other_clients() -> None:
-    one = ClientAt(backend=0, address="203.0.113.2", port=40000, esp_in=True)
-    two = ClientAt(backend=1, address="203.0.113.2", port=40001, esp_in=False)
+    one = ClientAt(backend=0, address="203.0.113.2", port=40000, answered=True)
+    two = ClientAt(backend=1, address="203.0.113.2", port=40001, answered=False)
     assert split_clients([one, two, one]) == ()
