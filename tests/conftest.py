@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# Time on a machine that others share says nothing about one example; where time is the matter, a test sets a deadline.
+settings.register_profile("popctl", deadline=None)
+settings.load_profile("popctl")
 
 _REAL = ("peer", "lab")
 _MET_DAEMONS = ("real daemons", "yes")
