@@ -64,7 +64,7 @@ async def test_role_and_certificate_that_do_not_suffice_exit_77_with_the_reason(
         foreign = Authority(tmp_path / "elsewhere", "another authority").issue("alice", CLIENT)
         for person, reason in (
             (here.person("monitoring"), "cn:monitoring has the role read, this needs operate"),
-            (here.person("mallory"), "the certificate carries"),
+            (here.person("mallory"), 'the caller is: "cn:mallory"'),
             (foreign, "use a certificate that the agent's authority signed"),
             (here.authority.issue("server-only", SERVER), "use a certificate that the agent's authority signed"),
         ):
