@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from popctl.model.observation import IntentKind
 from popctl.wire.agent_api import Check, Intents, OrderReply, Problem, Status, WhoAmI, Why, decode, encode
 from popctl.wire.agent_order import MAX_DRAIN_S, Order, OrderError, decode_order, encode_order
+from popctl.wire.audit_api import AuditTail, tail
 from popctl.wire.errors import WireError
 
 T = TypeVar("T")
 
 # Any text but lone surrogates, which JSON cannot carry in UTF-8, and any finite number.
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
-KINDS = (Status, Why, Intents, OrderReply, Check, WhoAmI, Problem)
+KINDS = (Status, Why, Intents, OrderReply, Check, WhoAmI, AuditTail, Problem)
 
 names = st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=20)
 reasons = names
@@ -96,6 +97,13 @@ def _complained_of(body: bytes) -> tuple[str, ...]:
     except OrderError as error:
         return tuple(problem.key for problem in error.problems)
     return ()
+
+
+@given(st.lists(st.binary(max_size=60) | anything.map(lambda value: json.dumps(value).encode()), max_size=5))
+def test_whatever_stands_in_the_audit_file_is_told_or_counted(lines: list[bytes]) -> None:
+    found = tail(lines)
+    assert len(found.lines) + found.unreadable == len(lines)
+    assert decode(encode(found), AuditTail) == found
 
 
 def test_thousands_of_wrong_keys_do_not_become_an_answer_of_megabytes() -> None:
