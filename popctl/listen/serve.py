@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from popctl.listen.pace import HandshakePace
 from popctl.listen.protocol import Speaking
 from popctl.listen.sockets import listening, tls_context
 from popctl.model.listen import Endpoint, TlsEndpoint
@@ -70,6 +71,7 @@ class Listener:
         self._places = _Places(bounds.connections)
         self._entering = asyncio.Semaphore(_HANDSHAKES)
         self._entering_from: Counter[str] = Counter()
+        self._pace = HandshakePace()
         self._full_since: dict[asyncio.Transport, float] = {}
         self.port: int | None = sock.getsockname()[1] if context else None
         """None on a unix socket."""
@@ -115,6 +117,8 @@ class Listener:
         shutdown_s = SHUTDOWN_WITHIN_S if self._context else None
         self._entering_from[host] += 1
         try:
+            if self._context is not None:
+                await asyncio.sleep(self._pace.delay_s(host, loop.time()))
             await loop.connect_accepted_socket(
                 lambda: Speaking(self._server, loop, leave),
                 connection,
