@@ -118,7 +118,7 @@ class Listener:
         self._entering_from[host] += 1
         try:
             if self._context is not None:
-                await asyncio.sleep(self._pace.delay_s(host, loop.time()))
+                await self._wait(loop, connection, host)
             await loop.connect_accepted_socket(
                 lambda: Speaking(self._server, loop, leave),
                 connection,
@@ -136,6 +136,14 @@ class Listener:
             if not self._entering_from[host]:
                 del self._entering_from[host]
             self._entering.release()
+
+    async def _wait(self, loop: asyncio.AbstractEventLoop, connection: socket.socket, host: str) -> None:
+        try:
+            await asyncio.sleep(self._pace.delay_s(host, loop.time()))
+        except asyncio.CancelledError:
+            # Nobody else knows of it yet.
+            connection.close()
+            raise
 
     async def _hang_up_on_the_stuck(self) -> None:
         """End connections whose clients do not take their answers."""
