@@ -11,6 +11,7 @@ from popctl.cli.reach import ANSWER_WITHIN_S, Reach, ReachError
 from popctl.model.observation import IntentKind
 from popctl.wire.agent_api import Check, Intents, OrderReply, Problem, Status, WhoAmI, Why, decode
 from popctl.wire.agent_order import Order, encode_order
+from popctl.wire.audit_api import AuditTail
 from popctl.wire.errors import WireError
 
 T = TypeVar("T")
@@ -114,6 +115,10 @@ class AgentClient:
     def check(self) -> Check:
         """Ask whether the agent does its work."""
         return self._ask("GET", "/healthz", Check, also=_UNAVAILABLE)
+
+    def audit(self, last: int) -> AuditTail:
+        """Ask for the last orders, taken and refused."""
+        return self._ask("GET", f"/v1/audit?last={last}", AuditTail)
 
     def intents(self) -> Intents:
         """Ask for the orders in force."""

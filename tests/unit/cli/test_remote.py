@@ -38,6 +38,22 @@ async def test_engineer_elsewhere_asks_orders_and_waits_for_the_proof(tmp_path: 
         assert here.agent.announced() == {"vpn": Announce.WITHDRAWN}
 
 
+async def test_engineer_elsewhere_sees_who_ordered_what(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        alice, monitoring = here.person("alice"), here.person("monitoring")
+        assert (await asked(here, alice, "audit", "list")).out == "no orders yet\n"
+        await asked(here, monitoring, "drain", "b1", "--reason", "I would like to")
+        await asked(here, alice, "drain", "b1", "--reason", "new kernel", "--force")
+        text = (await asked(here, monitoring, "audit", "list")).out
+        document = (await asked(here, monitoring, "audit", "list", "--last", "1", "--json")).json
+        assert (await asked(here, alice, "audit", "list", "--last", "501")).code == Exit.USAGE
+    refused, taken = text.splitlines()
+    assert "cn:monitoring: refused drain b1: wrong-role: cn:monitoring has the role read" in refused
+    assert refused.endswith("; I would like to")
+    assert taken.endswith("cn:alice: place drain b1 (forced); new kernel")
+    assert [(one["owner"], one["after"]) for one in document["lines"]] == [("cn:alice", ["drain b1"])]
+
+
 async def test_engineer_may_say_all_that_in_the_environment(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         alice = here.person("alice")
@@ -64,7 +80,7 @@ async def test_role_and_certificate_that_do_not_suffice_exit_77_with_the_reason(
         foreign = Authority(tmp_path / "elsewhere", "another authority").issue("alice", CLIENT)
         for person, reason in (
             (here.person("monitoring"), "cn:monitoring has the role read, this needs operate"),
-            (here.person("mallory"), "the certificate carries"),
+            (here.person("mallory"), 'the caller is: "cn:mallory"'),
             (foreign, "use a certificate that the agent's authority signed"),
             (here.authority.issue("server-only", SERVER), "use a certificate that the agent's authority signed"),
         ):
