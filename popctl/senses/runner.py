@@ -106,7 +106,8 @@ class Senses:
         """
         self._broken = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.TaskGroup() as self._group:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
                 try:
                     self._schedule.replace(self._specs(), self._clock())
                     self._arm()
