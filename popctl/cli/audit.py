@@ -5,23 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-<<<<<<< HEAD
 from collections.abc import Mapping
-=======
 from datetime import UTC, datetime
->>>>>>> api
 from pathlib import Path
 from typing import Any
 
 from cyclopts import App
 
 from popctl.cli.exits import Exit
-<<<<<<< HEAD
-from popctl.cli.options import AsJson, printable, write_json
-from popctl.wire.audit import encode
-=======
 from popctl.cli.options import THE_AGENT, Agent, AsJson, as_document, attempt, printable, write_json
->>>>>>> api
+from popctl.wire.audit import encode
 from popctl.wire.audit import verify as verify_lines
 from popctl.wire.audit_api import AuditLine
 
