@@ -18,7 +18,7 @@ from popctl.model.reason import Reason
 from topology.controllers import Act
 from topology.simulation.ladder import told
 from topology.simulation.ladder_plan import LadderPlanner
-from topology.simulation.rows import Rows
+from topology.simulation.rows import Band, Rows
 from topology.simulation.streams import Streams
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Popctl:
             levels=self.levels,
             ladders=self._ladders,
             factors=self._world.factors,
-            error=self._scenario.book.error,
+            band=Band(certain=self._scenario.book.error, tied=self._scenario.book.error),
             prepend=self._scenario.book.prepend,
             down=frozenset(self._world.unplugged),
             former=self.rows,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from topology.engine import Engine
     from topology.flat import FlatGraph
 
+NAME: Final = "example"
 ASN: Final = 4_200_000_000
 """Of the operator: private use (RFC 6996), so no synthetic AS has it."""
 _FEWEST_CUSTOMERS: Final = 20
@@ -64,6 +65,7 @@ def example_fleet(graph: FlatGraph, *, pops: int, upstreams: int, sessions: int,
             for pop, asn in links
         ),
         regions=REGIONS,
+        name=NAME,
     )
     return _sized(graph, fleet, sessions, engine)
 

@@ -71,6 +71,8 @@ class Fleet:
     sessions: tuple[Session, ...]
     regions: Mapping[str, Place] = field(default_factory=dict)
     """Where the users of a region are, on average."""
+    name: str = ""
+    """As the agents' configuration calls the fleet; empty where nothing depends on it."""
 
     def plan(self) -> Plan:
         """Return what is announced when nothing is wrong."""

@@ -34,12 +34,13 @@ class Checker:
 
     def fleet(self, value: object) -> Fleet:
         """Return the fleet. Raises `TopologyError` with all problems."""
-        top = self._table(value, (), required=("asn", "pops"), optional=("regions",))
+        top = self._table(value, (), required=("asn", "pops"), optional=("name", "regions"))
         asn = self._number(top, (), "asn", least=1, most=LARGEST_ASN)
+        name = self._text_of(top, (), "name") if "name" in top else ""
         regions = {
-            name: place
-            for name, spot in self._table(top.get("regions", {}), ("regions",), required=(), optional=None).items()
-            if (place := self._place(spot, ("regions", name))) is not None
+            region: place
+            for region, spot in self._table(top.get("regions", {}), ("regions",), required=(), optional=None).items()
+            if (place := self._place(spot, ("regions", region))) is not None
         }
         pops: list[Pop] = []
         sessions: list[Session] = []
@@ -51,7 +52,7 @@ class Checker:
         self._unique(((session.name, ("pops", session.pop, "sessions")) for session in sessions), "session")
         if self._problems:
             raise TopologyError(self._problems)
-        return Fleet(asn=asn, pops=tuple(pops), sessions=tuple(sessions), regions=regions or REGIONS)
+        return Fleet(asn=asn, pops=tuple(pops), sessions=tuple(sessions), regions=regions or REGIONS, name=name)
 
     def with_pop(self, fleet: Fleet, value: object) -> Fleet:
         """Return the fleet with one more PoP, last. Raises `TopologyError` with all problems."""

@@ -2,7 +2,7 @@
 
 JSON (places are [latitude, longitude] in degrees; everything under a session but `upstream` may be left out):
 
-    {"asn": 64500,
+    {"name": "example", "asn": 64500,
      "regions": {"europe": [50, 12]},
      "pops": [{"name": "fra1", "region": "europe", "place": [50.1, 8.7],
                "capacity": {"sessions": 20000, "bit_s": 40000000000, "handshakes_s": 400},
@@ -10,7 +10,8 @@ JSON (places are [latitude, longitude] in degrees; everything under a session bu
                              "no_export": false, "local_pref": "customer",
                              "actions": [{"asn": 174, "prepend": 2}, {"neighbors": "peers"}]}]}]}
 
-An action without `prepend` blocks. GraphML holds the same as a graph: see `to_networkx`.
+`name` is what the agents' configuration calls the fleet; only a playbook needs it. An action without `prepend` blocks.
+GraphML holds the same as a graph: see `to_networkx`.
 """
 
 from __future__ import annotations
@@ -74,12 +75,12 @@ def parse(text: str, *, source: str) -> Fleet:
 def to_networkx(fleet: Fleet) -> FleetGraph:
     """Return the fleet as a multigraph that GraphML can hold.
 
-    The graph has `asn`. Nodes: a PoP under its name with `kind="pop"`, `region`, `latitude_deg`, `longitude_deg`,
-    `sessions`, `bit_s` and `handshakes_s`; an upstream under its AS number with `kind="upstream"`; a region under
-    `region:NAME` with `kind="region"` and its place. Edges: one per session, from the PoP to the upstream, with `name`,
-    `relation`, `prepend`, `med`, `no_export`, `local_pref` and `actions` (as JSON).
+    The graph has `asn`, and `name` if the fleet has one. Nodes: a PoP under its name with `kind="pop"`, `region`,
+    `latitude_deg`, `longitude_deg`, `sessions`, `bit_s` and `handshakes_s`; an upstream under its AS number with
+    `kind="upstream"`; a region under `region:NAME` with `kind="region"` and its place. Edges: one per session, from the
+    PoP to the upstream, with `name`, `relation`, `prepend`, `med`, `no_export`, `local_pref` and `actions` (as JSON).
     """
-    graph: FleetGraph = nx.MultiDiGraph(asn=fleet.asn)
+    graph: FleetGraph = nx.MultiDiGraph(asn=fleet.asn, **_named(fleet))
     for name, place in fleet.regions.items():
         graph.add_node(
             f"region:{name}", kind="region", latitude_deg=place.latitude_deg, longitude_deg=place.longitude_deg
@@ -107,7 +108,9 @@ def from_networkx(graph: FleetGraph, *, source: str = "graph") -> Fleet:
             kinds[attributes["kind"]].append((node, attributes))
         else:
             problems.append(Problem(file=source, line=0, text=f"node {node}: unknown kind {attributes.get('kind')!r}"))
+    named = {"name": graph.graph["name"]} if graph.graph.get("name") else {}
     value = {
+        **named,
         "asn": graph.graph.get("asn"),
         "regions": {node.removeprefix("region:"): [at.get(key) for key in _PLACE] for node, at in kinds["region"]},
         "pops": [_pop(graph, node, attributes, problems, source) for node, attributes in kinds["pop"]],
@@ -138,6 +141,10 @@ def _pop(
     }
 
 
+def _named(fleet: Fleet) -> dict[str, str]:
+    return {"name": fleet.name} if fleet.name else {}
+
+
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}
 
@@ -164,4 +171,4 @@ def to_json(fleet: Fleet) -> dict[str, Any]:
             }
         )
     regions = {name: [place.latitude_deg, place.longitude_deg] for name, place in fleet.regions.items()}
-    return {"asn": fleet.asn, "regions": regions, "pops": entries}
+    return {**_named(fleet), "asn": fleet.asn, "regions": regions, "pops": entries}

@@ -5,31 +5,28 @@ Exit code 0 says that every answer is safe, 3 that one is not, 1 that an input i
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from cyclopts import App, Parameter, validators
-from rich.console import Console
-from rich.progress import Progress
 
+from popctl.cli.bars import watched
 from popctl.cli.exits import Exit
 from popctl.cli.options import write_json
-from popctl.cli.plan_render import as_document, risk_document, show_answer, show_answers, show_load
+from popctl.cli.plan_playbook import playbook
+from popctl.cli.plan_render import as_document, load_document, risk_document, show_answer, show_answers, show_load
 from popctl.cli.plan_topology import topology_app
 from popctl.cli.plan_world import THE_WORLD, NotInFleetError, World, attempt, study_of
 from popctl.cli.render import console
 from topology import fleet_file
 from topology.catchment import at_risk
 from topology.keys import MOST_PREPENDS
-from topology.playbook import baseline, count_moves, moves, playbook
 from topology.whatif import Answer, Study
 
-_Item = TypeVar("_Item")
-
 plan_app = App(name="popctl plan", help="Predict where clients go when a PoP changes its announcement.")
+plan_app.command(playbook)
 __all__ = ["plan_app", "topology_app"]
 
 
@@ -59,18 +56,12 @@ def _tell(answer: Answer, world: World) -> int:
 
 
 def _tell_all(answers: Iterable[Answer], expected: int, world: World) -> int:
-    found = list(_watched(answers, expected))
+    found = list(watched(answers, expected))
     if world.json:
         write_json({"safe": all(one.safe for one in found), "answers": [as_document(one) for one in found]})
     else:
         show_answers(found, console())
     return Exit.OK if all(answer.safe for answer in found) else Exit.UNSAFE
-
-
-def _watched(items: Iterable[_Item], expected: int) -> Iterator[_Item]:
-    """Show a progress bar on a terminal while the answers come in."""
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        yield from bar.track(items, total=expected, description="asking")
 
 
 @plan_app.command
@@ -88,7 +79,7 @@ def load(*, risks: Annotated[int, Parameter(name="--risks")] = 10, world: World 
         found = at_risk(study.model, study.demand, study.baseline, study.where, most=risks)
         if world.json:
             names = [pop.name for pop in study.fleet.pops]
-            write_json(baseline(study) | {"at_risk": [risk_document(one, names) for one in found]})
+            write_json(load_document(study) | {"at_risk": [risk_document(one, names) for one in found]})
         else:
             show_load(study, found, console())
         return Exit.OK
@@ -189,29 +180,6 @@ def two_down(*, top: Annotated[int, Parameter(name="--top")] = 10, world: World 
         study = study_of(world)
         count = min(top, len(study.fleet.pops))
         return _tell_all(study.two_down(top), count * (count - 1) // 2, world)
-
-    return attempt(work)
-
-
-@plan_app.command(name="playbook")
-def write_playbook(
-    *, out: Annotated[Path, Parameter(name="--out")] = Path("playbook.json"), world: World = THE_WORLD
-) -> int:
-    """Answer every single move of every PoP in advance, for the live what-if gate.
-
-    Parameters
-    ----------
-    out
-        The file to write.
-    """
-
-    def work() -> int:
-        study = study_of(world)
-        book = playbook(study, _watched(moves(study), count_moves(study)))
-        out.write_text(json.dumps(book, indent=1) + "\n", encoding="utf-8")
-        safe = sum(row["safe"] for row in book["rows"])
-        sys.stdout.write(f"{out}: {len(book['rows'])} moves, {safe} of them safe\n")
-        return Exit.OK
 
     return attempt(work)
 

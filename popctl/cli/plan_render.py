@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -49,6 +50,23 @@ def _change(change: PopChange) -> dict[str, Any]:
         "utilisation": {"before": round(change.utilisation_before, 4), "after": round(change.utilisation_after, 4)},
         "moved_in": change.moved_in,
         "moved_out": change.moved_out,
+    }
+
+
+def load_document(study: Study) -> dict[str, Any]:
+    """Return for JSON what every PoP carries in the baseline."""
+    return {
+        "unreached": study.unreached,
+        "pops": {
+            site.name: {
+                "sessions": load.sessions,
+                "certain": load.certain,
+                "bit_s": load.bit_s,
+                "handshakes_s": load.handshakes_s,
+                "capacity": asdict(site.capacity),
+            }
+            for site, load in zip(study.fleet.pops, study.load, strict=True)
+        },
     }
 
 

@@ -3,6 +3,8 @@
 Rules:
 - First runs are spread evenly over the interval, so that a start of the agent is no burst.
 - Each wait is drawn from interval_s * (1 +- jitter).
+- Who is due within a tenth of the shortest wait may start with the one that is due now, a few at a time: each
+  wake-up of an idle agent costs more than the probe it starts. Early, never late: nothing is found out later.
 - One run of a probe at a time. A slot that cannot be used is counted as missed and never made up for.
 - After a failure the next run comes sooner, until enough failures in a row have made it a verdict.
 """
@@ -27,6 +29,16 @@ SETTLE_S: Final = 10.0
 
 _TOLERANCE: Final = 0.25
 """A start later than this part of the shortest wait moves the following slots, else two runs would come close."""
+
+
+_AHEAD: Final = 0.1
+"""By this part of the shortest wait a run may start early: far less than what jitter moves it anyway."""
+
+_AHEAD_MAX_S: Final = 0.1
+"""No run starts earlier than this: backends of slow probes are not to be asked in step."""
+
+_AHEAD_RUNS: Final = 8
+"""With this many starting together nobody starts early: a burst would delay the loop for the sake of a wake-up."""
 
 
 class _Slot:
@@ -57,6 +69,7 @@ class Schedule:
         self._heap: list[tuple[Instant, int, _Slot]] = []
         self._order = count()
         self._missed_by_removed = 0
+        self._ahead_s = 0.0
 
     def replace(self, specs: Mapping[ProbeKey, ProbeSpec], now: Instant) -> None:
         """Make `specs` the wanted probes; those that stay the same keep their slots."""
@@ -68,21 +81,31 @@ class Schedule:
         new = [_Slot(key, spec) for key, spec in specs.items() if key not in self._slots]
         self._slots.update((slot.key, slot) for slot in new)
         self._spread(new, now)
+        waits_s = [spec.cadence.interval_s * (1 - spec.cadence.jitter) for spec in specs.values()]
+        self._ahead_s = min(_AHEAD * min(waits_s, default=0.0), _AHEAD_MAX_S)
 
     def due(self, now: Instant) -> list[ProbeKey]:
         """Return the probes to start now and plan their next slots. Each must come back through `finished`."""
-        ready = []
-        while self._heap and self._heap[0][0] <= now:
+        ready: list[ProbeKey] = []
+        while self._startable(now, len(ready)):
             due, _, slot = heapq.heappop(self._heap)
             if slot.due != due:
                 continue  # moved or removed since
-            late_s = now - due
+            late_s = max(now - due, 0.0)
             slot.missed += slot.running + int(late_s / slot.spec.cadence.interval_s)
             if not slot.running:
                 slot.running = True
                 ready.append(slot.key)
             self._plan_next(slot, due, now)
         return ready
+
+    def _startable(self, now: Instant, started: int) -> bool:
+        """Say whether the earliest slot is due, or near enough to start with those that are."""
+        if not self._heap:
+            return False
+        due, _, slot = self._heap[0]
+        early = 0 < started < _AHEAD_RUNS and due <= now + self._ahead_s and not slot.running
+        return due <= now or early
 
     def finished(self, key: ProbeKey, outcome: Outcome, now: Instant) -> None:
         """Note how the run of `key` ended; a failure may bring the next one forward."""

@@ -1,5 +1,7 @@
 """What a PoP tells its upstreams on each level of its ladder, and the ladder of a PoP that nothing is planned for.
 
+Graceful shutdown is the lowest local preference (RFC 8326) besides the prepends, because `popctl.config` keeps those.
+
 The plain ladder: depreferred at one upstream after the other, then withdrawn from one after the other.
 """
 
@@ -10,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from popctl.model.playbook import NORMAL, Level
 from popctl.model.pop import Announce
+from topology.announce import LocalPref
+from topology.keys import MOST_PREPENDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,5 +47,8 @@ def _told(rung: Announce, normal: Announcement, prepend: int) -> Announcement | 
             return None
         case Announce.NORMAL:
             return normal
-        case _:
-            return replace(normal, prepend=normal.prepend + prepend)
+        case Announce.DEPREFERRED:
+            return replace(normal, prepend=min(normal.prepend + prepend, MOST_PREPENDS))
+        case Announce.GRACEFUL_SHUTDOWN:
+            more = min(normal.prepend + prepend, MOST_PREPENDS)
+            return replace(normal, prepend=more, local_pref=LocalPref.BACKUP)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from topology.catchment import catchment, changed_catchment
 
@@ -28,6 +29,8 @@ class Moves:
     target: Shorts
     region: Shorts
     sessions: Longs
+    certain: npt.NDArray[np.bool_]
+    """No tie can take them elsewhere, neither before nor after."""
     carried: Longs
     """What every PoP had before, by region: `Routing.matrix`."""
 
@@ -78,6 +81,7 @@ class Routing:
             target=where.pop[atoms],
             region=self.demand.region[atoms],
             sessions=self.demand.sessions[atoms],
+            certain=self.where.certain[atoms] & where.certain[atoms],
             carried=self.matrix,
         )
 

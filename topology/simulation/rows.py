@@ -1,4 +1,4 @@
-"""The playbook of a simulated fleet, made from the model at one moment; rows are computed when they are asked for."""
+"""The rows of a playbook, made from the model at one moment; they are computed when they are asked for."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """How wrong the model may be about a step, as a share of what moves."""
+
+    certain: float
+    """For sessions that no tie can take elsewhere, neither before nor after the step."""
+    tied: float
+    """For all others."""
+
+    def of(self, moves: Moves) -> float:
+        """Return the error band of a step: the mean over the sessions that move."""
+        total = int(moves.sessions.sum())
+        sure = int(moves.sessions[moves.certain].sum()) / total if total else 1.0
+        return self.tied + (self.certain - self.tied) * sure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Ground:
     """What does not depend on demand: routes under one plan, and who would move."""
 
@@ -45,7 +61,7 @@ class Rows(Mapping[StepKey, tuple[Step, ...]]):
         levels: Sequence[int],
         ladders: Sequence[tuple[Level, ...]],
         factors: Longs,
-        error: float,
+        band: Band,
         prepend: int,
         down: frozenset[int] = frozenset(),
         former: Rows | None = None,
@@ -59,7 +75,7 @@ class Rows(Mapping[StepKey, tuple[Step, ...]]):
         for index, session in enumerate(fleet.sessions):
             self._sessions[session.pop].append(index)
         self._plan, self._levels, self._ladders = plan, tuple(levels), ladders
-        self._factors, self._error, self._prepend = factors, error, prepend
+        self._factors, self._band, self._prepend = factors, band, prepend
         self._down = down
         self.ground: _Ground
         if former is not None and former.ground.plan == plan:
@@ -110,7 +126,7 @@ class Rows(Mapping[StepKey, tuple[Step, ...]]):
         flows = self._flows(moves)
         touched = {name for flow in flows for name in (flow.source, flow.target) if name is not None} - {key.pop}
         when = {name: level for name in sorted(touched) if (level := self._levels[self._pop_of[name]])}
-        return Step(key=key, flows=flows, when=when, error=self._error)
+        return Step(key=key, flows=flows, when=when, error=self._band.of(moves))
 
     def _moves_of(self, key: StepKey, pop: int) -> Moves:
         here = self.ground.base
@@ -130,6 +146,7 @@ class Rows(Mapping[StepKey, tuple[Step, ...]]):
             target=after[atoms],
             region=self._demand.region[atoms],
             sessions=self._demand.sessions[atoms],
+            certain=here[1].certain[atoms] & there[1].certain[atoms],
             carried=carried,
         )
 

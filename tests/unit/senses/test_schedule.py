@@ -37,6 +37,16 @@ def start_next(made: Schedule) -> float:
     return now
 
 
+def start(made: Schedule, count: int) -> list[float]:
+    """Start `count` probes, whoever is due; return when each of them started."""
+    starts: list[float] = []
+    while len(starts) < count:
+        now = made.next_due()
+        starts += [now] * len(made.due(now))
+    assert len(starts) == count
+    return starts
+
+
 def test_nothing_to_probe_is_never_due() -> None:
     made = schedule()
     assert made.next_due() == NEVER
@@ -45,18 +55,48 @@ def test_nothing_to_probe_is_never_due() -> None:
 
 def test_first_runs_take_equal_shares_of_the_interval() -> None:
     made = schedule(*(spec() for _ in range(100)))
-    starts = sorted(start_next(made) for _ in range(100))
-    assert all(index / 100 <= at < (index + 1) / 100 for index, at in enumerate(starts))
+    starts = start(made, 100)
+    assert all(index / 100 - 0.1 <= at < (index + 1) / 100 for index, at in enumerate(starts))
+
+
+def test_neighbours_on_the_schedule_start_together_a_few_at_a_time_early_and_never_late() -> None:
+    made = schedule(*(spec(jitter=0.2) for _ in range(100)))
+    last: dict[ProbeKey, float] = {}
+    wakes = 0
+    while (now := made.next_due()) < 20.0:
+        begun = made.due(now)
+        wakes += 1
+        assert 1 <= len(begun) <= 8
+        for key in begun:
+            assert 0.8 - 0.08 <= now - last.get(key, now - 1.0) <= 1.2 + 0.08
+            last[key] = now
+            made.finished(key, Outcome.PASS, now)
+    assert (len(last), made.missed_total) == (100, 0)
+    assert wakes < 100 * 20 / 5
+
+
+def test_a_run_that_is_still_going_is_not_missed_before_its_time() -> None:
+    tried = (schedule(spec(), spec(), seed=seed) for seed in range(100))
+    made, began, (one, other) = next(
+        (made, now, keys) for made in tried if len(keys := made.due(now := made.next_due())) == 2
+    )
+    made.finished(one, Outcome.PASS, began)
+    assert made.due(began + 1.0) == [one]
+    assert made.missed_total == 0
+    due = made.next_due()
+    assert began + 1.0 < due <= began + 1.1
+    made.due(due)
+    assert made.missed() == {other: 1}
 
 
 def test_first_runs_of_slow_probes_come_within_ten_seconds_and_the_second_ones_spread_over_the_interval() -> None:
     made = schedule(*(spec(interval_s=60.0) for _ in range(200)))
-    first = [start_next(made) for _ in range(200)]
+    first = start(made, 200)
     for number in range(1, 201):
         made.finished(ProbeKey(number, "tcp"), Outcome.PASS, 10.0)
-    second = [start_next(made) for _ in range(200)]
+    second = start(made, 200)
     assert max(first) <= 10.0
-    assert min(second) >= 30.0
+    assert min(second) >= 30.0 - 0.1
     assert max(second) - min(second) > 30.0
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from popctl.cli.plan import plan_app, topology_app
+from popctl.model.playbook import DEFAULT_LADDER
+from popctl.wire import playbook as wire
 
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 
@@ -99,13 +103,56 @@ def test_adding_a_pop_moves_sessions_to_it(run: Runner, tmp_path: Path) -> None:
     assert sum(pop["before"]["sessions"] for pop in answer["pops"].values()) > 0
 
 
-def test_the_playbook_is_written(run: Runner, tmp_path: Path) -> None:
+def test_the_playbook_is_what_an_agent_reads(run: Runner, tmp_path: Path) -> None:
     out = tmp_path / "book.json"
+    before = time.time()
     code, text = run("playbook", "--out", str(out))
     assert code == 0
-    rows = json.loads(out.read_text())["rows"]
-    assert f"{len(rows)} moves" in text
-    assert {row["pop"] for row in rows} == {"pop001", "pop002", "pop003", "pop004"}
+    book = wire.decode(out.read_bytes())
+    assert book.fleet == "example"
+    assert before - 1 <= book.created_unix_s <= time.time()
+    assert book.ladders == dict.fromkeys(("pop001", "pop002", "pop003", "pop004"), DEFAULT_LADDER)
+    assert len(book.steps) == 4 * 6
+    assert "fleet 'example', 4 PoPs, 24 steps" in text
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_playbook_can_be_made_for_planned_ladders_and_for_pops_that_have_stepped(run: Runner, tmp_path: Path) -> None:
+    out = tmp_path / "book.json"
+    assert run("playbook", "--out", str(out), "--ladders", "planned", "--at", "pop002=1")[0] == 0
+    book = wire.decode(out.read_bytes())
+    assert all(any(level.upstreams for level in ladder) for ladder in book.ladders.values())
+    assert {step.when["pop002"] for (step,) in book.steps.values() if "pop002" in step.when} == {1}
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"), [("pop002=9", "pop002 has the levels 0 to 3"), ("pop9=1", "not POP=LEVEL"), ("x", "not POP=")]
+)
+def test_a_level_that_is_not_on_the_ladder_is_refused(run: Runner, tmp_path: Path, word: str, wanted: str) -> None:
+    code, text = run("playbook", "--out", str(tmp_path / "book.json"), "--at", word)
+    assert (code, list(tmp_path.iterdir())) == (5, [])
+    assert wanted in text
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (lambda fleet: fleet.pop("name"), "fleet.json:1: name is missing"),
+        (lambda fleet: fleet["pops"][0].update(name="x" * 200), "no agent could read it: pops: not a printable name"),
+    ],
+)
+def test_a_playbook_that_no_agent_would_take_is_not_written(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Any], None], wanted: str
+) -> None:
+    fleet = json.loads((world / "f.json").read_text())
+    change(fleet)
+    (tmp_path / "fleet.json").write_text(json.dumps(fleet))
+    out = tmp_path / "book.json"
+    options = ["--internet", str(world / "i.gz"), "--cache", str(world / "cache"), "--fleet"]
+    options += [str(tmp_path / "fleet.json"), "--out", str(out)]
+    assert plan_app(["playbook", *options], result_action="return_value") == 1
+    assert wanted in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.skipif(not HAS_MATPLOTLIB, reason="matplotlib is not installed")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +17,6 @@ from topology.engine import engine_named
 from topology.flat import compile_links
 from topology.fleet import FAR_KM, Fleet, Place, distance_km
 from topology.model import Model
-from topology.playbook import count_moves, moves, playbook
 from topology.whatif import Answer, Danger, Finding, Study
 
 # Two upstreams, 10 in the east and 20 in the west, peer with each other. 11 and 21 are their clients, 30 is a client of
@@ -162,25 +159,6 @@ def test_an_as_that_is_not_told_has_no_pop() -> None:
     solution = model.solve((Announcement(actions=(Action(prepend=None, asn=11),)), None))
     assert possible_pops(model, solution, model.attachment.graph.node(11)) == frozenset()
     assert possible_pops(model, solution, model.attachment.graph.node(21)) == {0}
-
-
-def test_the_playbook_answers_every_single_move_of_every_pop() -> None:
-    sites = fleet((0, 10), (0, 20), (1, 20), regions=("east", "west"))
-    one = study({11: 100, 21: 200, 30: 50}, sites)
-    answers = list(moves(one))
-    assert len(answers) == count_moves(one)
-    book = json.loads(json.dumps(playbook(one, answers)))
-    kinds = [(row["pop"], row["kind"], row["upstream"], row["times"]) for row in book["rows"]]
-    assert kinds == [
-        *[("pop0", "prepend", asn, times) for times in (1, 2, 3) for asn in (10, 20)],
-        *[("pop0", "prepend", None, times) for times in (1, 2, 3)],
-        ("pop0", "withdraw", None, 0),
-        *[("pop1", "prepend", None, times) for times in (1, 2, 3)],
-        ("pop1", "withdraw", None, 0),
-    ]
-    assert book["baseline"]["pops"]["pop1"]["sessions"] == 250
-    assert book["rows"][-1]["after"]["pop1"]["sessions"] == 0
-    assert book["rows"][-1]["safe"]
 
 
 @pytest.mark.parametrize(
