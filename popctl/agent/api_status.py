@@ -232,6 +232,9 @@ class Reporter:
             elements_changed=actual.elements_changed,
             drift_repairs=actual.drift_repairs,
             problem=actual.problem,
+            mis_steered=self._watch.missteers.total(),
+            split_clients=self._watch.missteers.splits,
+            mis_steer_alarms=self._watch.missteers.alarms(self._clock()),
         )
 
     def _place(self, backend: Backend, view: View) -> PlaceStatus | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -13,7 +13,7 @@ from popctl.config.errors import ConfigError
 from popctl.config.ids import followed, record_path
 from popctl.config.load import parse, read
 from popctl.model.pop import Pop
-from popctl.wire.registry import Record, encode
+from popctl.wire.registry import Place, Record, encode, leftovers
 
 _LOG = structlog.get_logger("popctl.agent")
 
@@ -46,3 +46,18 @@ class Configured:
             replace_file(record_path(self.pop), encode(self.record))
         except StateWriteError as error:
             _LOG.error("ids not recorded: an id that is reused too early will not be noticed", problem=str(error))
+
+    @property
+    def place(self) -> Place | None:
+        """Return where the balancer lives on this host; None: there is none."""
+        return Place.of(self.pop.tables.marks) if self.pop.tables else None
+
+    @property
+    def leftovers(self) -> tuple[Place, ...]:
+        """Return where rules and routes of an earlier configuration may still be."""
+        return leftovers(self.record, self.place) if self.record else ()
+
+    def cleaned(self) -> Configured:
+        """Return the same without leftovers."""
+        here = () if self.place is None else (self.place,)
+        return replace(self, record=None if self.record is None else replace(self.record, marks=here))

@@ -31,6 +31,7 @@ from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdere
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
+from popctl.agent.leftovers import remove_leftovers
 from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
@@ -104,13 +105,14 @@ class Agent:
                 Reading("popctl_journal_failures", "Times the journal stopped.", lambda: self._journal.failures),
             ),
             counters=read_counters_here,
+            missteers=self._watch_sas.missteers.families,
         )
         last_seen = LastSeen()
         self._loop = Loop(
             self._world,
             self._speaker,
             clock,
-            (self._journal, self._metrics, last_seen, self._watch_sas, Alarm()),
+            (self._journal, self._metrics, last_seen, self._watch_sas, self._watch_sas.missteers, Alarm()),
             self._steering,
             self._fleet,
         )
@@ -163,9 +165,11 @@ class Agent:
                     self._metrics.watch_lag(),
                     self._watch(),
                     self._watch_sas.run(),
+                    self._watch_sas.missteers.run(),
                     self._fleet.run(),
                     *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
+                    remove_leftovers(self._configured, self._loop),
                 )
             ]
             ending = await self._until_told()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from popctl.config.errors import Problem
 from popctl.wire.errors import WireError
-from popctl.wire.registry import Record, decode, succeed
+from popctl.wire.registry import Place, Record, decode, succeed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,7 @@ def followed(pop: Pop, *, unix_s: float) -> tuple[Record | None, tuple[Problem, 
         configured={number: pop.backends[number].name for number in (pop.tables.backends if pop.tables else ())},
         now_unix_s=unix_s,
         longest_sa_s=pop.longest_sa_s,
+        place=Place.of(pop.tables.marks) if pop.tables else None,
     )
     return record, tuple(Problem(path=one.key, found=str(path), problem=one.text, remedy=one.remedy) for one in found)
 

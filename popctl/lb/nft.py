@@ -34,6 +34,7 @@ class NftBalancer:
         self._worker = ThreadPoolExecutor(1, "balancer", partial(enter, netns) if netns else None)
         self._audit_s = audit_s
         self._kernel: Kernel | None = None
+        self._opening = asyncio.Lock()
         self._wanted: Tables | None = None
         self._in_force: Compiled | None = None
         self._settled: Tables | None = None
@@ -135,9 +136,10 @@ class NftBalancer:
             self._wake.set()
 
     async def _open(self) -> Kernel:
-        if self._kernel is None:
-            self._kernel = await self._call(Kernel)
-        return self._kernel
+        async with self._opening:
+            if self._kernel is None:
+                self._kernel = await self._call(Kernel)
+            return self._kernel
 
     async def _call(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, function)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from threading import Lock
 from typing import TypeVar
@@ -18,6 +18,7 @@ from popctl.wire.nfnetlink import (
     Generation,
     Kind,
     bones,
+    counted,
     dump_request,
     dumped,
     generation_request,
@@ -94,12 +95,25 @@ class Watch:
         Raises:
             KernelError: no answer, or others change the rules faster than they can be read.
         """
+        entries = self._at_rest(Kind)
+        found = {family: bones(entries, family, self._table) for family in families}
+        return {family: seen if seen.chains else None for family, seen in found.items()}
+
+    def counters(self) -> list[tuple[str, int, int]]:
+        """Return name, packets and bytes of every counter of our tables.
+
+        Raises:
+            KernelError: no answer, or others change the rules faster than they can be read.
+        """
+        return list(counted(self._at_rest((Kind.OBJECTS,)), self._table))
+
+    def _at_rest(self, kinds: Iterable[Kind]) -> list[Entry]:
+        """Dump these kinds as they were at one generation."""
         for _ in range(_TRIES):
             before = self.generation()
-            entries = _told("nftables dump", lambda: [entry for kind in Kind for entry in self._dump(kind)])
+            entries = _told("nftables dump", lambda: [entry for kind in kinds for entry in self._dump(kind)])
             if self.generation() == before:
-                found = {family: bones(entries, family, self._table) for family in families}
-                return {family: seen if seen.chains else None for family, seen in found.items()}
+                return entries
         raise KernelError("nftables dump", "the rule set changes all the time")
 
     def _dump(self, kind: Kind) -> Iterator[Entry]:

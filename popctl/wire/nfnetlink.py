@@ -31,6 +31,7 @@ _ERROR, _DONE = 2, 3
 _TABLE, _NAME = 1, 2
 """Numbers of the first two attributes in every message about what is in a table; of NEWGEN, 1 is the number."""
 _CHAIN_NAME, _CHAIN_HOOK, _RULE_USERDATA, _SET_FLAGS, _SET_DESCRIPTION, _SET_TIMEOUT = 3, 4, 7, 3, 9, 11
+_OBJECT_TYPE, _OBJECT_DATA, _COUNTER = 3, 4, 1
 _ANONYMOUS = 0x01
 _MAP_FLAGS = 0x08 | 0x40
 """NFT_SET_MAP, NFT_SET_OBJECT."""
@@ -156,6 +157,20 @@ def bones(entries: Iterable[Entry], family: str, table: str) -> SeenTable:
         chains={name: tuple(comments) for name, comments in chains.items()},
         hooks=hooks,
     )
+
+
+def counted(entries: Iterable[Entry], table: str) -> Iterator[tuple[str, int, int]]:
+    """Yield name, packets and bytes of every counter of this table, in whatever family, from a dump of objects.
+
+    Raises:
+        WireError: an attribute is not what it should be.
+    """
+    for entry in entries:
+        attributes = entry.attributes
+        ours = entry.kind is Kind.OBJECTS and _string(attributes.get(_TABLE, b"")) == table
+        if ours and _number(attributes, _OBJECT_TYPE) == _COUNTER:
+            data = _attributes(attributes.get(_OBJECT_DATA, b""))
+            yield _string(attributes.get(_NAME, b"")), _number(data, 2), _number(data, 1)
 
 
 def _hook(value: bytes) -> tuple[str, int]:

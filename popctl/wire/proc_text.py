@@ -102,6 +102,15 @@ def start_ticks(text: str) -> int | None:
     return None if words[0] in _ENDED else _number(words[_START_FIELD])
 
 
+def no_state(text: str) -> int:
+    """Read XfrmInNoStates of /proc/net/xfrm_stat: ESP that came for no SA of this host. Raises `WireError`."""
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] == "XfrmInNoStates":  # noqa: PLR2004 - name and number
+            return _number(words[1])
+    raise WireError("no XfrmInNoStates", found=text)
+
+
 def _column(header: list[str], name: str) -> int:
     try:
         return header.index(name)

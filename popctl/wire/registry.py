@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
-from popctl.model.balancer import Problem, SpiPlan
+from popctl.model.balancer import Marks, Problem, SpiPlan
 from popctl.wire.errors import WireError
 from popctl.wire.spi_lint import successor_problems
 
@@ -56,6 +57,19 @@ def update(
     return tuple(after[number] for number in sorted(after)), ()
 
 
+class Place(NamedTuple):
+    """Where a balancer lives among the host's rules and routing tables; `Marks` without what is in nftables only."""
+
+    base: int
+    table_base: int
+    priority: int
+
+    @classmethod
+    def of(cls, marks: Marks) -> Place:
+        """Return the place of these marks."""
+        return cls(marks.base, marks.table_base, marks.priority)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What SAs that live today were made under: a configuration that contradicts it loses or misleads clients."""
@@ -63,6 +77,8 @@ class Record:
     pop: int
     plan: SpiPlan | None
     ids: tuple[Tenure, ...] = ()
+    marks: tuple[Place, ...] = ()
+    """Where this agent's balancer may have left rules and routes on the host: to be removed when it moves or goes."""
 
 
 def succeed(
@@ -73,6 +89,7 @@ def succeed(
     configured: Mapping[int, str],
     now_unix_s: float,
     longest_sa_s: float,
+    place: Place | None = None,
 ) -> tuple[Record, tuple[Problem, ...]]:
     """Return the record after this configuration, and why the configuration must be refused; then it is as before."""
     plan = plan or (before.plan if before else None)
@@ -88,7 +105,13 @@ def succeed(
             found += successor_problems(before.plan, plan)
     if before is not None and found:
         return before, tuple(found)
-    return Record(pop=pop, plan=plan, ids=ids), tuple(found)
+    places = {*(before.marks if before else ()), *([place] if place else ())}
+    return Record(pop=pop, plan=plan, ids=ids, marks=tuple(sorted(places))), tuple(found)
+
+
+def leftovers(record: Record, place: Place | None) -> tuple[Place, ...]:
+    """Return where rules and routes of an earlier configuration may still be, when the balancer is at `place` now."""
+    return tuple(one for one in record.marks if one != place)
 
 
 def encode(record: Record) -> bytes:
@@ -96,6 +119,7 @@ def encode(record: Record) -> bytes:
     payload = {
         "pop": record.pop,
         "plan": None if record.plan is None else asdict(record.plan),
+        "marks": [one._asdict() for one in sorted(record.marks)],
         "ids": [asdict(tenure) for tenure in sorted(record.ids, key=lambda one: one.id)],
     }
     checksum = hashlib.sha256(_dump(payload)).hexdigest()
@@ -110,6 +134,7 @@ def decode(content: bytes) -> Record:
             pop=document["pop"],
             plan=None if document["plan"] is None else SpiPlan(**document["plan"]),
             ids=tuple(Tenure(**entry) for entry in document["ids"]),
+            marks=tuple(Place(**entry) for entry in document["marks"]),
         )
         same = _typed(record) and encode(record) == content
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -121,7 +146,8 @@ def decode(content: bytes) -> Record:
 
 def _typed(record: Record) -> bool:
     ids = all(type(one.id) is int and isinstance(one.name, str) for one in record.ids)
-    return type(record.pop) is int and ids
+    numbers = (record.pop, *(number for place in record.marks for number in place))
+    return ids and all(type(number) is int for number in numbers)
 
 
 def _dump(document: object) -> bytes:

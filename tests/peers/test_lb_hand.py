@@ -13,6 +13,7 @@ import pytest
 
 from popctl.lb.counters import read_counters
 from popctl.lb.nft import NftBalancer
+from popctl.lb.remove import remove
 from popctl.lb.watch import Watch
 from popctl.model.balancer import BalancerActual, Forward, Tables
 from popctl.model.reason import Reason
@@ -45,14 +46,14 @@ async def running(host: Net, wanted: Tables = WANTED) -> AsyncIterator[tuple[Nft
     """Run the hand with these tables in force."""
     balancer = NftBalancer(netns=host.name("lb"), audit_s=0.2)
     log: list[BalancerActual] = []
+    task = asyncio.create_task(balancer.run(log.append))
     try:
         await balancer.set(wanted)
-        task = asyncio.create_task(balancer.run(log.append))
         await eventually_async(lambda: log and log[-1].in_force)
         yield balancer, log
+    finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    finally:
         await balancer.close()
 
 
@@ -87,6 +88,24 @@ async def test_lost_rules_and_routes_are_put_back(host: Net, damage: str) -> Non
         after = [host.ip("lb", what) for what in ("rule show", "route show table 5103", "-6 route show table 5103")]
     assert after[1:] == before[1:]
     assert sorted(after[0].splitlines()) == sorted(before[0].splitlines())
+
+
+async def test_removal_takes_all_that_is_ours_and_nothing_else(host: Net) -> None:
+    host.inside("lb", "nft", "-f", "-", stdin=FOREIGN)
+    host.ip("lb", "rule add fwmark 1 lookup 100 priority 200")
+    host.ip("lb", "rule add fwmark 2 lookup 100 priority 5100")
+    host.ip("lb", "route add default via 10.77.0.10 table 100")
+
+    def kernel() -> tuple[str, ...]:
+        shown = (f"{family} {what}" for family in ("-4", "-6") for what in ("rule show", "route show table all"))
+        return (host.inside("lb", "nft", "list", "ruleset"), *(host.ip("lb", words) for words in shown))
+
+    before = kernel()
+    async with running(host):
+        assert kernel() != before
+    assert remove([WANTED.marks], tables=True, netns=host.name("lb")) > 1
+    assert kernel() == before
+    assert remove([WANTED.marks], tables=True, netns=host.name("lb")) == 0
 
 
 async def test_bones_are_what_nft_lists_without_elements(host: Net) -> None:

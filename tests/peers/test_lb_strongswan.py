@@ -12,9 +12,11 @@ import pytest
 
 from popctl.cli.backend_config import backend_config
 from popctl.cli.exits import Exit
+from popctl.lb import sas
+from popctl.model.pop import ViciEndpoint
 from popctl.senses.doctor import read_lifetimes
 from popctl.wire import packet
-from tests.balancers import VIP4, draining, server_spi, without
+from tests.balancers import PLAN, POP, VIP4, draining, server_spi, without
 from tests.eventually import eventually
 from tests.peers.lb_agent import ROOT, balancer_process
 from tests.peers.lb_net import Net, needs_nft
@@ -126,6 +128,7 @@ def test_a_fragmented_ike_message_reaches_its_backend_whole(site: Site) -> None:
             header[24:28] = len(header).to_bytes(4, "big")
             executor.submit(send_udp, bytes(header), str(VIP4), 500).result()
         eventually(lambda: site.mis_steered() == 1)
+        assert sas.refused(ViciEndpoint(path=site.backends[1].vici_path)) == 1
         with site.backends[1].vici() as session:
             assert int(session.get_counters()["counters"][""]["invalid-spi"]) == 1
         assert site.counters("lb")["to.1.ike-label"] == 1
@@ -216,5 +219,12 @@ def test_a_running_backend_is_checked_against_the_inventory_and_the_lint(
         assert "charon.spi_label: IKE SPI" in capsys.readouterr().out
         idle = site.backends[other_than(home)].vici_path
         assert backend_config(f"b{other_than(home)}", inventory=inventory, check=idle) == Exit.UNPROVEN
+        assert site.ping() == 3
+        endpoint = ViciEndpoint(path=running)
+        found = sas.walk(endpoint, home, PLAN, POP)
+        (client,) = found.clients
+        assert (client.backend, client.address, client.esp_in) == (home, NAT_ADDRESSES[0], True)
+        assert found.label_problem == ""
+        assert sas.walk(endpoint, other_than(home), PLAN, POP).label_problem.startswith("charon.spi_label: ")
         seen = read_lifetimes("b", running)
         assert (seen.esp_rekey_s, "MODP_2048" in seen.algorithms) == (3600, True)

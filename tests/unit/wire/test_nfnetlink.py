@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popctl.wire.errors import WireError
-from popctl.wire.nfnetlink import Change, End, Entry, Generation, Kind, bones, dumped, messages
+from popctl.wire.nfnetlink import Change, End, Entry, Generation, Kind, bones, counted, dumped, messages
 from popctl.wire.nft_text import SeenSet, SeenTable
 
 INET = b"\x01\x00\x00\x00"
@@ -51,6 +51,15 @@ def test_bones_hold_chains_rules_by_comment_sets_and_counters_of_one_table() -> 
         chains={"c": ("a 12", "")},
         hooks={"c": ("prerouting", -300)},
     )
+
+
+def test_counters_are_read_of_one_table_in_every_family() -> None:
+    value = attribute(1, (900).to_bytes(8, "big")) + attribute(2, (9).to_bytes(8, "big"))
+    one = message(18, attribute(1, b"t\0"), attribute(2, b"n\0"), attribute(3, b"\0\0\0\x01"), attribute(4, value))
+    quota = message(18, attribute(1, b"t\0"), attribute(2, b"q\0"), attribute(3, b"\0\0\0\x02"))
+    other = message(18, attribute(1, b"u\0"), attribute(2, b"n\0"), attribute(3, b"\0\0\0\x01"))
+    found = [entry for entry in dumped(one + quota + other, Kind.OBJECTS) if isinstance(entry, Entry)]
+    assert list(counted(found, "t")) == [("n", 9, 900)]
 
 
 def test_a_dump_ends_and_an_interrupted_one_is_refused() -> None:

@@ -65,6 +65,17 @@ def test_conntrack_failures_are_added_over_the_cores_by_the_name_of_their_column
     assert (found.entries, found.limit, found.insert_failed, found.drops, found.early_drops) == (10, 65536, 18, 1, 3)
 
 
+def test_esp_for_no_sa_is_read_among_the_other_counters() -> None:
+    text = "XfrmInError             \t0\nXfrmInNoStates          \t17\nXfrmInStateProtoError   \t3\n"
+    assert proc_text.no_state(text) == 17
+
+
+@pytest.mark.parametrize("text", ["", "XfrmInNoStates", "XfrmInNoStates x", "XfrmInError 1"])
+def test_a_kernel_that_tells_no_such_counter_is_a_wire_error(text: str) -> None:
+    with pytest.raises(WireError):
+        proc_text.no_state(text)
+
+
 def test_kernel_l2tp_is_counted_without_the_lines_of_the_heading() -> None:
     assert proc_text.pppol2tp(PPPOL2TP) == L2tpCount(tunnels=1, sessions=2)
 
