@@ -3,6 +3,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# Fewer tests with real daemons than this, and `make test` fails.
+REAL_PEERS := 0
 
 .PHONY: help setup demo test quick check format bench lock clean
 
@@ -15,10 +17,11 @@ setup: ## install what is missing: Debian packages and a virtual environment
 demo: setup ## two PoPs, real daemons, a client: break them and watch
 	@$(BIN)/python -m lab demo
 
-test: setup ## everything: unit, property, timeline, contract, real peers, lab
-	@$(PYTEST) $(PYTEST_ARGS)
+test: setup ## everything: what needs no daemon in two workers, then real peers and lab one after another
+	@$(PYTEST) -n 2 -m "not peer and not lab" $(PYTEST_ARGS); pure=$$?; \
+	$(PYTEST) -m "peer or lab" --real-peers-at-least=$(REAL_PEERS) $(PYTEST_ARGS) && exit $$pure
 
-quick: setup ## the same in two workers, for the hurried: what waits for real daemons may find the machine busy
+quick: setup ## all at once, for the hurried: what waits for real daemons may find the machine busy
 	@$(PYTEST) -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: setup ## ruff, mypy --strict, import contracts

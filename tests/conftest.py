@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 _REAL = ("peer", "lab")
+_MET_DAEMONS = ("real daemons", "yes")
+"""Rides on the report of a test, which knows keywords (folders' names among them) but no marks."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,7 +28,7 @@ class RealPeers:
         self.skipped = 0
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if not any(mark in report.keywords for mark in _REAL):
+        if _MET_DAEMONS not in report.user_properties:
             return
         # A skip can come from the set-up (a fixture) or from the test itself.
         self.skipped += report.skipped
@@ -54,6 +56,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     wait for real daemons never compete with each other, only with the unit tests beside them.
     """
     for item in items:
+        if any(item.get_closest_marker(mark) for mark in _REAL):
+            item.user_properties.append(_MET_DAEMONS)
         if "tests/kernel/" in item.nodeid:
             item.add_marker(pytest.mark.xdist_group("guest kernel"))
         elif any(item.get_closest_marker(mark) for mark in _REAL):

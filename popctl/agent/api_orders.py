@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
-
-import structlog
 
 from popctl.agent import api_problems
 from popctl.agent.api_problems import RefusedError
 from popctl.agent.api_status import Reporter
+from popctl.agent.audit_log import AuditLog
 from popctl.agent.events import IntentsChanged
 from popctl.agent.intents import IntentStore, StateCorruptError, StateWriteError
 from popctl.agent.loop import Loop
@@ -24,20 +21,14 @@ from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import Intent, IntentKind
 from popctl.model.pop import Backend, Pop, Service
 from popctl.model.view import Verdict
-from popctl.wire import audit
 from popctl.wire.agent_api import OrderReply
 from popctl.wire.agent_order import EVERY_SERVICE, Order
-
-_LOG = structlog.get_logger("popctl.orders")
 
 DECIDED_WITHIN_S = 2.0
 """How long an answer waits for the loop; the order stands even if the loop is slower."""
 EXPIRY_LOOK_S = 1.0
 WRITTEN_WITHIN_S = 5.0
 """How long an order waits for the one before it: a disk that hangs must not collect requests."""
-_AUDIT_MODE = 0o600
-_LONGEST_LINE_BYTES = 2**20
-"""Far more than before and after of every order of a PoP."""
 
 _Orders: TypeAlias = Mapping[tuple[IntentKind, str], Intent]
 
@@ -54,14 +45,16 @@ class Clocks:
 class Desk:
     """Where orders are taken. Holds no orders itself: the store does."""
 
-    def __init__(self, pop: Pop, loop: Loop, store: IntentStore, reporter: Reporter, clocks: Clocks) -> None:
+    def __init__(
+        self, pop: Pop, loop: Loop, store: IntentStore, reporter: Reporter, clocks: Clocks, audit: AuditLog
+    ) -> None:
         self._pop = pop
         self._loop = loop
         self._store = store
         self._reporter = reporter
         self._clocks = clocks
         self._one_at_a_time = asyncio.Lock()
-        self._audit_file = store.path.with_name("audit.jsonl")
+        self._audit = audit
 
     async def place(self, order: Order, owner: str) -> OrderReply:
         """Take an order: replaces one for the same target.
@@ -73,6 +66,8 @@ class Desk:
         async with self._turn():
             if order.kind is IntentKind.DRAIN and not order.force:
                 self._interlock(order.target)
+            if order.refuse_if_held and not order.force:
+                self._permitted(targets)
             before = _by_target(self._store.intents)
             placed = {(order.kind, target): self._intent(order, target, owner, before) for target in targets}
             fresh = any(key not in before for key in placed)
@@ -89,9 +84,11 @@ class Desk:
         async with self._turn():
             before = _by_target(self._store.intents)
             after = {key: intent for key, intent in before.items() if key not in lifted}
-            if self._store.corrupt is None and len(after) == len(before):
-                return self._reply(changed=False, decided=True, audited=True)
             what = {"action": "lift", "kind": kind, "targets": tuple(sorted(name for _, name in lifted))}
+            if self._store.corrupt is None and len(after) == len(before):
+                plain = _plain(before.values())
+                audited = await self._audit.order(owner, reason, {**what, "before": plain, "after": plain})
+                return self._reply(changed=False, decided=True, audited=audited)
             return await self._change(owner, reason, after, what, changed=True)
 
     async def reset(self, reason: str, owner: str) -> OrderReply:
@@ -154,9 +151,7 @@ class Desk:
         self, intents: tuple[Intent, ...], owner: str, reason: str, details: dict[str, Any], *, changed: bool
     ) -> OrderReply:
         self._loop.put(IntentsChanged(intents))
-        entry = {"unix_s": self._clocks.wall(), "owner": owner, "reason": reason, **details}
-        _LOG.info("order", **entry)
-        audited = await asyncio.to_thread(_append, self._audit_file, entry)
+        audited = await self._audit.order(owner, reason, details)
         decided = await self._decided(intents)
         return self._reply(changed=changed, decided=decided, audited=audited)
 
@@ -226,6 +221,13 @@ class Desk:
             forced=order.force and order.kind is IntentKind.WITHDRAW,
         )
 
+    def _permitted(self, services: tuple[str, ...]) -> None:
+        """Refuse a withdraw that the guard would hold now. What it says later, it says to the order that stands."""
+        for service in services:
+            for found in self._reporter.preview(service).services:
+                if found.held:
+                    raise api_problems.would_be_held(found.name, found.verdict)
+
     def _interlock(self, name: str) -> None:
         """Refuse to drain a backend that a service cannot spare.
 
@@ -273,25 +275,3 @@ def _plain(intents: Iterable[Intent]) -> list[dict[str, object]]:
         {key: getattr(intent, key) for key in keys} | {key: getattr(intent, key).value for key in enums}
         for intent in intents
     ]
-
-
-def _append(path: Path, entry: dict[str, Any]) -> bool:
-    """Add a line to the audit file. It never stands in the way of an order that is in force already."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, _AUDIT_MODE)
-        try:
-            line = audit.encode(entry, _last_line(descriptor))
-            written = os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        _LOG.error("audit file not written", path=str(path), error=error.strerror)
-        return False
-    return written == len(line)
-
-
-def _last_line(descriptor: int) -> bytes:
-    size = os.fstat(descriptor).st_size
-    begin = max(size - _LONGEST_LINE_BYTES, 0)
-    return os.pread(descriptor, size - begin, begin).rstrip(b"\n").rpartition(b"\n")[2]

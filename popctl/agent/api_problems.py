@@ -1,18 +1,58 @@
-"""Why the API says no: one exception that carries the whole answer."""
+"""Why the API says no: one exception that carries the whole answer, and the list of all that it can say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
 
 from popctl.wire.agent_api import FieldProblem, Problem
 
-BAD_REQUEST = 400
-NOT_FOUND = 404
-CONFLICT = 409
-TOO_LARGE = 413
-TOO_MANY = 429
-OUR_FAULT = 500
-UNAVAILABLE = 503
+BAD_REQUEST: Final = 400
+FORBIDDEN: Final = 403
+NOT_FOUND: Final = 404
+CONFLICT: Final = 409
+TOO_LARGE: Final = 413
+TOO_MANY: Final = 429
+OUR_FAULT: Final = 500
+UNAVAILABLE: Final = 503
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to say no."""
+
+    status: int
+    code: str
+    title: str
+
+
+KINDS: Final = {
+    kind.code: kind
+    for kind in (
+        Kind(BAD_REQUEST, "bad-request", "The request is wrong"),
+        Kind(BAD_REQUEST, "not-http", "The request is not HTTP, or its header is too large"),
+        Kind(FORBIDDEN, "no-role", "No name of the certificate has a role here"),
+        Kind(FORBIDDEN, "wrong-role", "The role does not allow this"),
+        Kind(FORBIDDEN, "cross-site", "Orders are not taken from web pages"),
+        Kind(NOT_FOUND, "unknown-target", "There is nothing of this name"),
+        Kind(NOT_FOUND, "unknown-pop", "The request is for another PoP"),
+        Kind(NOT_FOUND, "no-fleet", "This PoP is in no fleet"),
+        Kind(NOT_FOUND, "not-found", "There is no such path"),
+        Kind(405, "method-not-allowed", "The path has no such method"),
+        Kind(CONFLICT, "interlock", "The order would take a service out"),
+        Kind(CONFLICT, "held", "The fleet's guard would hold the withdraw"),
+        Kind(CONFLICT, "state-corrupt", "The state file cannot be believed"),
+        Kind(CONFLICT, "state-sound", "The state file is sound"),
+        Kind(TOO_LARGE, "too-large", "The body is too large"),
+        Kind(417, "expectation-failed", "The `Expect` of the request is not known"),
+        Kind(TOO_MANY, "too-many", "Too many requests"),
+        Kind(OUR_FAULT, "bug", "popctl failed; see its log"),
+        Kind(UNAVAILABLE, "not-written", "The state file cannot be written"),
+        Kind(UNAVAILABLE, "busy", "Too many requests at once"),
+    )
+}
+"""By `code`. docs/api.md has the same list, and the description of the API names the ones of each operation."""
 
 
 class RefusedError(Exception):
@@ -23,73 +63,87 @@ class RefusedError(Exception):
         self.problem = problem
 
 
+def problem(
+    code: str, detail: str = "", *, problems: tuple[FieldProblem, ...] = (), known: tuple[str, ...] = ()
+) -> Problem:
+    """Return the answer that says no with `code`."""
+    kind = KINDS[code]
+    return Problem(
+        status=kind.status, code=code, title=kind.title, detail=detail or kind.title, problems=problems, known=known
+    )
+
+
 def bad_request(problems: tuple[FieldProblem, ...]) -> RefusedError:
     """The request cannot be read as what it should be."""
-    detail = "; ".join(str(problem) for problem in problems)
-    return RefusedError(
-        Problem(status=BAD_REQUEST, code="bad-request", title="The request is wrong", detail=detail, problems=problems)
-    )
+    return RefusedError(problem("bad-request", "; ".join(str(one) for one in problems), problems=problems))
+
+
+def no_role(names: Iterable[str]) -> RefusedError:
+    """The certificate is good, and nobody gave it a role."""
+    shown = ", ".join(names) or "no common name and no URI"
+    detail = f"the certificate carries: {shown}; remedy: put one of it into api.read or api.operate"
+    return RefusedError(problem("no-role", detail))
+
+
+def wrong_role(name: str, role: str, needed: str) -> RefusedError:
+    """The caller may do something, but not this."""
+    return RefusedError(problem("wrong-role", f"{name} has the role {role}, this needs {needed}"))
+
+
+def cross_site() -> RefusedError:
+    """A browser sends this on behalf of a page, with a certificate that its user did not mean to show."""
+    return RefusedError(problem("cross-site", "the request has an `Origin`; use popctl, or a client that sends none"))
 
 
 def unknown_target(kind: str, found: str, known: Iterable[str]) -> RefusedError:
     """Nothing of this name is configured."""
     names = tuple(sorted(known))
     detail = f"no {kind} {found!r} in this PoP; there is: {', '.join(names)}"
-    return RefusedError(
-        Problem(status=NOT_FOUND, code="unknown-target", title=f"Unknown {kind}", detail=detail, known=names)
-    )
+    return RefusedError(problem("unknown-target", detail, known=names))
+
+
+def unknown_pop(found: str, own: str) -> RefusedError:
+    """Meant for another PoP."""
+    return RefusedError(problem("unknown-pop", f"this is PoP {own!r}, not {found!r}", known=(own,)))
 
 
 def no_fleet() -> RefusedError:
     """This PoP is in no fleet."""
-    detail = "the configuration says `fleet: none`"
-    return RefusedError(Problem(status=NOT_FOUND, code="no-fleet", title="This PoP is in no fleet", detail=detail))
+    return RefusedError(problem("no-fleet", "the configuration says `fleet: none`"))
 
 
 def interlocked(detail: str) -> RefusedError:
     """The order would take a service below its minimum."""
-    return RefusedError(
-        Problem(status=CONFLICT, code="interlock", title="The order would take a service out", detail=detail)
-    )
+    return RefusedError(problem("interlock", detail))
+
+
+def would_be_held(service: str, verdict: str) -> RefusedError:
+    """The withdraw has no permit, and was ordered only in case it has."""
+    detail = f"withdrawing {service} would be held at the lowest preference: {verdict}"
+    return RefusedError(problem("held", f"{detail}; remedy: bring another PoP back first, or use force"))
 
 
 def state_corrupt(detail: str) -> RefusedError:
     """The state file cannot be believed; an order on top of it would bury what it may hold."""
     remedy = "look at the file, then `popctl state reset --reason TEXT` begins anew and keeps a copy"
-    return RefusedError(
-        Problem(
-            status=CONFLICT,
-            code="state-corrupt",
-            title="The state file cannot be believed",
-            detail=f"{detail}; remedy: {remedy}",
-        )
-    )
+    return RefusedError(problem("state-corrupt", f"{detail}; remedy: {remedy}"))
 
 
 def state_sound() -> RefusedError:
     """There is nothing to reset."""
-    detail = "lift orders one by one with `popctl announce` and `popctl undrain`"
-    return RefusedError(Problem(status=CONFLICT, code="state-sound", title="The state file is sound", detail=detail))
+    return RefusedError(problem("state-sound", "lift orders one by one with `popctl announce` and `popctl undrain`"))
 
 
 def not_written(detail: str) -> RefusedError:
     """The order could not be made to last, so it is not taken."""
-    return RefusedError(
-        Problem(
-            status=UNAVAILABLE,
-            code="not-written",
-            title="The state file cannot be written",
-            detail=f"{detail}; nothing was changed",
-        )
-    )
+    return RefusedError(problem("not-written", f"{detail}; nothing was changed"))
 
 
 def busy(detail: str) -> RefusedError:
     """Too much at once; the same request may succeed later."""
-    return RefusedError(Problem(status=UNAVAILABLE, code="busy", title="Too many requests at once", detail=detail))
+    return RefusedError(problem("busy", detail))
 
 
 def too_many(rate_per_s: float) -> RefusedError:
-    """One user asks too often."""
-    detail = f"more than {rate_per_s:.0f} requests a second from one user"
-    return RefusedError(Problem(status=TOO_MANY, code="too-many", title="Too many requests", detail=detail))
+    """One caller asks too often."""
+    return RefusedError(problem("too-many", f"more than {rate_per_s:.0f} requests a second from one caller"))

@@ -8,21 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from popctl.agent.api_backends import BackendReporter
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.loop import Loop
 from popctl.agent.sa_watch import SaWatch
-from popctl.core import duty, health, lifecycle, members, orders
+from popctl.core import duty, lifecycle, members, orders
 from popctl.model.desired import Actual, ServiceDecision
 from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import Intent, IntentKind
-from popctl.model.pop import Announce, Backend, Pop, Service
-from popctl.model.probe import ProbeKey, ProbeSpec
+from popctl.model.pop import Announce, Pop, Service
 from popctl.model.reason import Reason
 from popctl.model.route import Family, Prefix, Route, RouteKey, RouteTable, route_table
 from popctl.model.view import Memory, Phase, View
 from popctl.wire import agent_api as wire
 from popctl.wire.agent_api import RouteState
-from popctl.wire.agent_balancer import BalancerStatus, DrainStatus, PlaceStatus
 from popctl.wire.agent_order import EVERY_SERVICE
 from popctl.wire.fleet_api import FleetStatus, fleet_status
 from popctl.wire.preview_api import ServicePreview, WithdrawPreview
@@ -52,10 +51,9 @@ class Reporter:
     ) -> None:
         self._pop = pop
         self._loop = loop
-        self._last_seen = last_seen
         self._clock = clock
         self._build = build
-        self._watch = watch or SaWatch(pop, clock)
+        self._backends = BackendReporter(pop, loop, last_seen, watch or SaWatch(pop, clock))
         self._started_at = clock()
 
     def status(self) -> wire.Status:
@@ -75,9 +73,9 @@ class Reporter:
             turned_s=now - self._loop.turned_at,
             sessions=self._sessions(view.actual),
             services=tuple(self._service(service, view, now) for service in pop.services),
-            backends=tuple(self._backend(backend, view, now) for backend in pop.backends.values()),
+            backends=tuple(self._backends.backend(backend, view, now) for backend in pop.backends.values()),
             intents=tuple(self._intent(intent, view, now) for intent in view.intents),
-            balancer=self._balancer(view),
+            balancer=self._backends.balancer(view, now),
         )
 
     def fleet(self) -> FleetStatus | None:
@@ -123,10 +121,12 @@ class Reporter:
                 for intent in view.intents
                 if (intent.target == service.name if intent.kind is IntentKind.WITHDRAW else intent.target in names)
             ),
-            backends=tuple(self._backend(self._pop.backends[backend], view, now) for backend in service.backends),
+            backends=tuple(
+                self._backends.backend(self._pop.backends[backend], view, now) for backend in service.backends
+            ),
             sessions=self._sessions(view.actual),
             connected=view.actual.connected,
-            balancer=self._balancer(view) if of_service in members.balanced(self._pop) else None,
+            balancer=self._backends.balancer(view, now) if of_service in members.balanced(self._pop) else None,
         )
 
     def services(self, names: frozenset[str]) -> tuple[wire.ServiceStatus, ...]:
@@ -207,74 +207,6 @@ class Reporter:
                     state=route_state(key, desired.get(key), actual),
                 )
 
-    def _backend(self, backend: Backend, view: View, now: Instant) -> wire.BackendStatus:
-        verdict, reason, probe = health.backend_verdict(backend, view.health, now)
-        return wire.BackendStatus(
-            id=backend.id,
-            name=backend.name,
-            address=str(backend.address),
-            verdict=verdict,
-            reason=reason,
-            probe=probe,
-            draining=any(_drains(order, backend) for order in view.intents),
-            probes=tuple(self._probe(backend, spec, view, now) for spec in backend.probes),
-            balancer=self._place(backend, view),
-            drain=next((self._drain(order, now) for order in view.intents if _drains(order, backend)), None),
-        )
-
-    def _balancer(self, view: View) -> BalancerStatus | None:
-        if self._pop.tables is None:
-            return None
-        actual = view.balancer
-        return BalancerStatus(
-            in_force=actual.in_force,
-            writes=actual.writes,
-            elements_changed=actual.elements_changed,
-            drift_repairs=actual.drift_repairs,
-            problem=actual.problem,
-            mis_steered=self._watch.missteers.total(),
-            split_clients=self._watch.missteers.splits,
-            mis_steer_alarms=self._watch.missteers.alarms(self._clock()),
-        )
-
-    def _place(self, backend: Backend, view: View) -> PlaceStatus | None:
-        decided = self._loop.decision.desired.backends if self._loop.decision else ()
-        found = next((one for one in decided if one.backend == backend.id), None)
-        if found is None:
-            return None
-        kernel = view.balancer
-        agrees = (backend.id in kernel.alive, backend.id in kernel.draining) == (found.alive, found.draining)
-        return PlaceStatus(place=found.place, reason=found.reason, in_kernel=kernel.in_force and agrees)
-
-    def _drain(self, order: Intent, now: Instant) -> DrainStatus:
-        progress = self._watch.progress(order.target)
-        empty_in_s = progress.empty_at - now if progress and progress.empty_at < NEVER else None
-        return DrainStatus(
-            deadline_left_s=max(order.drain_until - now, 0.0) if order.drain_s else None,
-            then=order.then,
-            sas_left=progress.sas if progress else None,
-            oldest_s=progress.oldest_s if progress and progress.sas else None,
-            empty_in_s=None if empty_in_s is None else max(empty_in_s, 0.0),
-            problem=self._watch.problem(order.target),
-        )
-
-    def _probe(self, backend: Backend, spec: ProbeSpec, view: View, now: Instant) -> wire.ProbeStatus:
-        key = ProbeKey(backend.id, spec.name)
-        record, last = view.health.get(key, health.UNHEARD), self._last_seen.of(key)
-        verdict, reason = health.probe_verdict(record, spec.thresholds, now)
-        return wire.ProbeStatus(
-            name=spec.name,
-            verdict=verdict,
-            reason=reason,
-            leaning=record.leaning,
-            streak=record.streak,
-            last_outcome=last.outcome if last else None,
-            last_reason=last.reason if last else None,
-            last_rtt_s=last.rtt_s if last else None,
-            last_detail=last.detail if last else "",
-            age_s=now - last.at if last else None,
-        )
-
     def _intent(self, intent: Intent, view: View, now: Instant) -> wire.IntentStatus:
         service = next((one for one in self._pop.services if one.name == intent.target), None)
         planned = service is not None and intent.kind is IntentKind.WITHDRAW
@@ -320,10 +252,6 @@ def route_state(key: RouteKey, wanted: Route | None, actual: Actual) -> RouteSta
         return RouteState.PROVEN if carried == wanted else RouteState.PENDING
     replayed = wanted is None and carried is not None
     return RouteState.PENDING if replayed else RouteState.SESSION_DOWN
-
-
-def _drains(order: Intent, backend: Backend) -> bool:
-    return order.kind is IntentKind.DRAIN and order.target == backend.name
 
 
 def _covers(whole: Prefix, part: Prefix) -> bool:

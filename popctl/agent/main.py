@@ -22,7 +22,7 @@ from random import Random
 import structlog
 
 from popctl.agent.alarm import Alarm
-from popctl.agent.api import Api
+from popctl.agent.api import Api, readings
 from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
@@ -42,6 +42,7 @@ from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
 from popctl.lb.counters import read_counters_here
+from popctl.listen.errors import ListenError
 from popctl.model.pop import Pop
 from popctl.senses.runner import Senses
 from popctl.wire.exchanges import exchange_for
@@ -54,6 +55,8 @@ PROOF_TIMEOUT_S = 10.0
 """How long an ordered stop waits, beyond the drain, for the proof of the last withdraw."""
 EXIT_UNPROVEN = 75
 """EX_TEMPFAIL: the agent ended, but the last withdraw was not proven."""
+EXIT_SOCKET = 71
+"""EX_OSERR: the API's unix socket cannot be opened; somebody else may serve this PoP already."""
 EXIT_CONFIG = 78
 """EX_CONFIG."""
 OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -103,6 +106,7 @@ class Agent:
                     lambda: self._senses.stats().missed_total,
                 ),
                 Reading("popctl_journal_failures", "Times the journal stopped.", lambda: self._journal.failures),
+                *readings(lambda: self._api),
             ),
             counters=read_counters_here,
             missteers=self._watch_sas.missteers.families,
@@ -292,7 +296,13 @@ def run(source: Path) -> int:
         return EXIT_CONFIG
     configured.remember_ids()
     agent = Agent(configured)
-    ending = asyncio.run(agent.run())
+    ending: Ending | None = None
+    try:
+        ending = asyncio.run(agent.run())
+    except* ListenError as errors:
+        sys.stderr.write("".join(f"{error}\n" for error in errors.exceptions))
+    if ending is None:
+        return EXIT_SOCKET
     if ending is Ending.REPLACE:
         agent.leave_signals()
         with suppress(OSError):

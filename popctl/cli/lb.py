@@ -166,7 +166,8 @@ def _capture(path: Path) -> Iterator[tuple[int, Packet]]:
 
 
 def _steer_all(tables: Tables, packets: list[tuple[int, Packet]]) -> Iterator[tuple[int, Steering]]:
-    from popctl.core.steer import remember, steer  # noqa: PLC0415
+    from popctl.core.affinity import remember  # noqa: PLC0415
+    from popctl.core.steer import steer  # noqa: PLC0415
 
     memory: dict[AffinityKey, int] = {}
     for number, packet in packets:

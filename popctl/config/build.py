@@ -10,11 +10,12 @@ from popctl.config.probes import of_backend
 from popctl.config.tables import bare_tables, forward, plan
 from popctl.model import floor
 from popctl.model import pop as model
+from popctl.model.listen import RemoteApi, Role, TlsEndpoint
 from popctl.model.meter import MeterAddress, TlsMeter, UnixMeter
 from popctl.model.route import GRACEFUL_SHUTDOWN, Family
 
 if TYPE_CHECKING:
-    from popctl.config import schema, schema_fleet
+    from popctl.config import schema, schema_api, schema_fleet
     from popctl.config.secret_files import Secrets
     from popctl.config.shape import Parts, Placed
 
@@ -52,6 +53,7 @@ def build(parts: Parts, secrets: Secrets) -> model.Pop:
         row_key=secrets[parts.balancer.secret_file] if parts.balancer.secret_file else None,
         longest_sa_s=parts.balancer.longest_sa,
         fleet=None if parts.fleet is None else _fleet(parts.fleet),
+        remote_api=None if parts.api is None else _remote_api(parts.api),
         start_without_state=parts.state.on_corrupt == "serve",
     )
 
@@ -133,6 +135,18 @@ def _timing(written: schema.Timing) -> model.Timing:
         stop_drain_s=written.stop_drain,
         convergence_s=written.convergence,
     )
+
+
+def _remote_api(written: schema_api.Api) -> RemoteApi:
+    endpoint = TlsEndpoint(
+        address=written.address,
+        port=written.port,
+        certificate=written.certificate,
+        key=written.key,
+        authority=written.client_ca,
+    )
+    roles = dict.fromkeys(written.read, Role.READ) | dict.fromkeys(written.operate, Role.OPERATE)
+    return RemoteApi(endpoint=endpoint, roles=MappingProxyType(roles))
 
 
 def _fleet(written: schema_fleet.Fleet) -> floor.FleetSettings:

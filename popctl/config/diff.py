@@ -77,6 +77,7 @@ def _agent_restart(old: Pop, new: Pop) -> tuple[str, ...]:
         "pop.name": (old.name, new.name),
         "paths.relay_socket": (old.paths.relay_socket, new.paths.relay_socket),
         "paths.api_socket": (old.paths.api_socket, new.paths.api_socket),
+        "api": (old.remote_api, new.remote_api),
         "paths.state_file": (old.paths.state_file, new.paths.state_file),
         "paths.journal": (old.paths.journal, new.paths.journal),
     }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from popctl.config import checks_balancer, checks_fleet, checks_probes, checks_routing
+from popctl.config import checks_api, checks_balancer, checks_fleet, checks_probes, checks_routing
 from popctl.config.build import build
 from popctl.config.errors import ConfigError, Problem
 from popctl.config.secret_files import SecretReader, collect, read_secret_file
 from popctl.config.shape import take_apart
+from popctl.config.tls_files import FileLook, look_at_files
 from popctl.config.yaml_text import read_tree
 
 if TYPE_CHECKING:
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
     from popctl.model.pop import Pop
 
 _MAX_BYTES = 8 * 1024 * 1024
-_CHECKS = (*checks_routing.CHECKS, *checks_probes.CHECKS, *checks_balancer.CHECKS, *checks_fleet.CHECKS)
+_CHECKS = (
+    *checks_routing.CHECKS,
+    *checks_probes.CHECKS,
+    *checks_balancer.CHECKS,
+    *checks_fleet.CHECKS,
+    *checks_api.CHECKS,
+)
 
 
 def load(path: Path, *, read_secret: SecretReader = read_secret_file) -> Pop:
@@ -49,8 +56,10 @@ def read(path: Path) -> str:
     return text
 
 
-def parse(text: str, source: str, *, read_secret: SecretReader = read_secret_file) -> Pop:
-    """Return the `Pop` that the text describes. Pure but for `read_secret`; `source` is only named in errors.
+def parse(
+    text: str, source: str, *, read_secret: SecretReader = read_secret_file, look: FileLook = look_at_files
+) -> Pop:
+    """Return the `Pop` that the text describes. Pure but for `read_secret` and `look`; `source` is for errors.
 
     Raises:
         ConfigError: with every problem, in an order that depends on the text alone.
@@ -59,8 +68,9 @@ def parse(text: str, source: str, *, read_secret: SecretReader = read_secret_fil
     parts, shapely = take_apart(tree)
     secrets, secret = collect(parts, read_secret)
     meant = tuple(problem for check in _CHECKS for problem in check(parts))
+    filed = tuple(checks_api.files(parts, look))
     # A probe set with a flaw has it for every backend that uses it: say it once.
-    problems = tuple(dict.fromkeys(textual + shapely + secret + meant))
+    problems = tuple(dict.fromkeys(textual + shapely + secret + meant + filed))
     if problems:
         raise ConfigError(source, problems)
     return build(parts, secrets)

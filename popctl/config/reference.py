@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from popctl.config import defaults, schema, schema_balancer, schema_fleet, schema_probes
+from popctl.config import defaults, schema, schema_api, schema_balancer, schema_fleet, schema_probes
 from popctl.config.fields import Kind
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "lease": schema.Lease,
     "state": schema.State,
     "paths": schema.Paths,
+    "api": schema_api.Api,
     "fleet": schema_fleet.Fleet,
     "fleet tls": schema_fleet.FleetTls,
     "floor": schema_fleet.Floor,

@@ -27,6 +27,7 @@ from popctl.config.fields import (
     SocketPath,
     Vici,
 )
+from popctl.config.schema_api import Api
 from popctl.config.schema_balancer import Balancer, Forward, ServiceBalancer, SpiPlan
 from popctl.config.schema_fleet import Fleet
 from popctl.config.schema_probes import Port, Probes, ProbeSet, Profile, Section
@@ -231,4 +232,7 @@ class Document(Section):
     lease: Lease = Field(default=Lease(), description="What the relay does when the agent falls silent.")
     state: State = Field(default=State(), description="What the agent does about its own memory.")
     paths: Paths = Field(default=Paths(), description="Where the agent meets the host.")
+    api: Api | None = Field(
+        default=None, description="The operator API over TCP with mutual TLS; null: the unix socket only."
+    )
     fleet: Literal["none"] | Fleet = Field(default="none", description="Shared view with other PoPs; `none`: alone.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, ge
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from popctl.config import schema, schema_balancer, schema_fleet
+from popctl.config import schema, schema_api, schema_balancer, schema_fleet
 from popctl.config.errors import KeyPath, Problem, render_path
 from popctl.config.fields import read_name
 from popctl.config.schema_probes import LIST_TAG, NAME_TAG, ProbeSet, Profile
@@ -62,6 +62,7 @@ class Parts:
     lease: schema.Lease | None
     state: schema.State | None
     paths: schema.Paths | None
+    api: schema_api.Api | None
     fleet: schema_fleet.Fleet | None
     broken: frozenset[str]
     """Sections with a problem: nothing may be said about what is absent from them."""
@@ -177,6 +178,7 @@ def take_apart(tree: Tree) -> tuple[Parts, tuple[Problem, ...]]:
         lease=cut.section("lease", schema.Lease),
         state=cut.section("state", schema.State),
         paths=cut.section("paths", schema.Paths),
+        api=None if cut.tree.get("api") is None else cut.section("api", schema_api.Api),
         fleet=None if cut.tree.get("fleet", "none") == "none" else cut.section("fleet", schema_fleet.Fleet),
         broken=frozenset(cut.broken),  # last: the lines above fill it
     )

@@ -12,8 +12,9 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from popctl.meter.listen import Endpoint, ListenError, TlsEndpoint, UnixEndpoint
+from popctl.listen.errors import ListenError
 from popctl.meter.service import Settings, run
+from popctl.model.listen import Endpoint, TlsEndpoint, UnixEndpoint
 from popctl.model.meter import DaemonWatch
 
 _USAGE = 2

@@ -9,16 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from popctl.listen.serve import Bounds, serving
 from popctl.meter.app import build
 from popctl.meter.hub import Hub
-from popctl.meter.listen import Endpoint, serving
 from popctl.model.instant import Instant
+from popctl.model.listen import Endpoint
 from popctl.model.meter import DaemonWatch
 from popctl.senses.meter import Meter
 from popctl.senses.meter_host import HostMeter
 from popctl.senses.meter_l2tp import L2tpMeter
 from popctl.senses.meter_vici import ViciMeter
 from popctl.senses.watch_daemons import DaemonWatcher
+
+BOUNDS = Bounds(connections=32)
+"""Agents hold one connection each; half of them may stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,7 @@ async def run(settings: Settings, *, clock: Callable[[], Instant] = time.monoton
     hub = Hub(clock=clock, interval_s=settings.interval_s)
     watcher = DaemonWatcher(settings.daemons, hub.changed)
     meter = build_meter(settings, watcher, clock)
-    async with serving(build(hub), settings.endpoint):
+    async with serving(build(hub), settings.endpoint, BOUNDS):
         watcher.start()
         try:
             async with asyncio.TaskGroup() as group:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from popctl.model.balancer import Forward, SpiPlan, Tables
 from popctl.model.floor import FleetSettings
+from popctl.model.listen import RemoteApi
 from popctl.model.load import LoadTiming
 from popctl.model.meter import MeterAddress
 from popctl.model.probe import ProbeSpec
@@ -165,6 +166,8 @@ class Pop:
     """How long an id rests after its backend was taken out: no SA that carries it lives longer."""
     fleet: FleetSettings | None = None
     """Whom it asks before it withdraws; None: nobody."""
+    remote_api: RemoteApi | None = None
+    """Where and for whom the operator API is beyond this host; None: the unix socket only."""
     load_timing: LoadTiming = field(default_factory=LoadTiming)
     start_without_state: bool = False
     """Serve although the state file is corrupt. Off: a forgotten withdraw is worse than a late start."""

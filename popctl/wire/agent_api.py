@@ -227,6 +227,18 @@ class OrderReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WhoAmI:
+    """`GET /v1/whoami`: whom the agent takes the caller for."""
+
+    name: str
+    """As it stands in orders and in the audit file: a user of the host, or a name of the certificate."""
+    role: str
+    """A `Role`."""
+    pop: str
+    """Name of the PoP that answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """`GET /healthz`."""
 

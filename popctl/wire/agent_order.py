@@ -24,7 +24,7 @@ EVERY_SERVICE = "*"
 _SHOWN_CHARACTERS = 80
 _SHOWN_PROBLEMS = 20
 """A body of thousands of wrong keys must not become an answer of megabytes."""
-_KEYS = ("kind", "target", "reason", "drain_s", "then", "expires_s", "force")
+_KEYS = ("kind", "target", "reason", "drain_s", "then", "expires_s", "force", "refuse_if_held")
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -45,6 +45,8 @@ class Order:
     force: bool = False
     """DRAIN: go on although a service loses its minimum of healthy backends. WITHDRAW: whatever the guard says of the
     PoPs that are left."""
+    refuse_if_held: bool = False
+    """WITHDRAW only: nothing is ordered if the guard would hold it now. Without it the order stands, held."""
 
 
 class OrderError(WireError):
@@ -62,6 +64,9 @@ def encode_order(order: Order) -> bytes:
     """Return the body of `POST /v1/intents`."""
     body = {"kind": order.kind, "target": order.target, "reason": order.reason}
     options = {"drain_s": order.drain_s, "then": order.then, "expires_s": order.expires_s, "force": order.force}
+    if order.refuse_if_held:
+        # Left out otherwise: an older agent refuses keys that it does not know.
+        options["refuse_if_held"] = True
     return json.dumps(body | options, separators=(",", ":")).encode()
 
 
@@ -83,6 +88,7 @@ def decode_order(body: bytes) -> Order:
         then=DrainEnd(document.get("then", DrainEnd.WAIT)),
         expires_s=float(document.get("expires_s", 0.0)),
         force=document.get("force", False),
+        refuse_if_held=document.get("refuse_if_held", False),
     )
 
 
@@ -167,6 +173,7 @@ def _option_problems(document: JsonObject, kind: object) -> Iterator[FieldProble
         yield FieldProblem(key="drain_s", found=show(drain_s), problem="not a drain time", remedy=remedy)
     yield from _end_problems(document.get("then", DrainEnd.WAIT), drain_s, kind)
     yield from _expiry_problems(document.get("expires_s", 0.0), drain_s, kind)
+    yield from _held_problems(document.get("refuse_if_held", False), kind)
     if not isinstance(force, bool):
         yield FieldProblem(key="force", found=show(force), problem="not true or false", remedy="use true or false")
 
@@ -181,6 +188,15 @@ def _expiry_problems(expires_s: object, drain_s: object, kind: object) -> Iterat
     elif expires_s and _is_duration(drain_s) and float(str(expires_s)) <= float(str(drain_s)):
         problem = "comes before the drain is over: the service would never be withdrawn"
         yield FieldProblem(key="expires_s", found=show(expires_s), problem=problem, remedy="make it longer")
+
+
+def _held_problems(refuse_if_held: object, kind: object) -> Iterator[FieldProblem]:
+    if not isinstance(refuse_if_held, bool):
+        remedy, found = "use true or false", show(refuse_if_held)
+        yield FieldProblem(key="refuse_if_held", found=found, problem="not true or false", remedy=remedy)
+    elif refuse_if_held and kind == IntentKind.DRAIN:
+        remedy = "leave it out: no guard holds a drain"
+        yield FieldProblem(key="refuse_if_held", found="true", problem="only for withdraw", remedy=remedy)
 
 
 def _end_problems(then: object, drain_s: object, kind: object) -> Iterator[FieldProblem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final
 
 from popctl.model.meter import ConntrackCounters, CpuTicks, HostTicks, L2tpCount, LinkCounters
@@ -109,6 +109,14 @@ def no_state(text: str) -> int:
         if len(words) == 2 and words[0] == "XfrmInNoStates":  # noqa: PLR2004 - name and number
             return _number(words[1])
     raise WireError("no XfrmInNoStates", found=text)
+
+
+def flows_of(text: str, addresses: Container[str]) -> int:
+    """Count the lines of /proc/net/nf_conntrack with one of these addresses at either end, before or after NAT."""
+    ends = ("src=", "dst=")
+    return sum(
+        any(word[4:] in addresses for word in line.split() if word.startswith(ends)) for line in text.splitlines()
+    )
 
 
 def _column(header: list[str], name: str) -> int:

@@ -32,6 +32,7 @@ Until: TypeAlias = Callable[[Callable[[BalancerActual], bool]], Awaitable[None]]
 
 COMMAND = "python -m tests.bench lb"
 FLAPS = 200
+POPS = 60
 BATCH = 256
 BATCHES = 400
 ROUNDS = 7
@@ -58,13 +59,17 @@ def _rows() -> Figure:
 
 def _spread() -> Figure:
     peaks = []
-    for pop in range(21):
+    for pop in range(POPS):
         rows = build(dict.fromkeys(range(8), WEIGHT_UNIT), b"pop %d" % pop)
         spis = shake_256(b"spis %d" % pop).digest(80000)
         keys = (spis[i : i + 8] for i in range(0, 80000, 8))
         owners = Counter(rows.order[rows.width * row_of(key, 0xC0FFEE + pop, rows.count)] for key in keys)
         peaks.append(max(owners.values()) / 1250)
-    note = f"median of 21 PoPs; worst {max(peaks):.3f}; {sum(p <= 1.06 for p in peaks)} of 21 within the bound"
+    within = sum(p <= 1.06 for p in peaks)
+    note = (
+        f"median of {POPS} keys; p95 {sorted(peaks)[POPS * 95 // 100]:.3f}, worst {max(peaks):.3f}; {within} of {POPS} "
+        "within the bound (chance alone, on perfect rows: median 1.038, p95 1.066, 91 %)"
+    )
     return _figure("10,000 SAs of one CGNAT address over 8: peak/mean", median(peaks), "", 1.06, note)
 
 

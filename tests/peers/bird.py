@@ -101,7 +101,11 @@ class Control:
     def __init__(self, bird: Bird) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(5.0)
-        self._socket.connect(str(bird.directory / "ctl"))
+        try:
+            self._socket.connect(str(bird.directory / "ctl"))
+        except OSError:
+            self._socket.close()
+            raise
         self._rest = b""
         self._reply()
 

@@ -142,7 +142,11 @@ class RelayClient:
         self.events: list[dict[str, Any]] = []
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(5.0)
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
         self._file = self._socket.makefile("rb")
         self._number = 0
 
@@ -193,7 +197,10 @@ def greeted(path: Path) -> RelayClient:
     """Return a client that holds the lease, as soon as the relay takes one."""
 
     def connect() -> RelayClient | None:
-        client = RelayClient(path)
+        try:
+            client = RelayClient(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None  # ExaBGP is about to start the relay, for the first time or again
         if client.hello().get("type") == "welcome":
             return client
         client.close()

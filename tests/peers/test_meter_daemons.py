@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from popctl.listen.serve import serving
 from popctl.meter.app import build
 from popctl.meter.hub import Hub
-from popctl.meter.listen import UnixEndpoint, serving
+from popctl.model.listen import UnixEndpoint
 from popctl.model.meter import DaemonDied, DaemonWatch, Ike, L2tpCount, Unread
 from popctl.model.reason import Reason
 from popctl.senses.meter_client import MeterClient, UnixMeter

@@ -14,7 +14,6 @@ import aiohttp
 from popctl.agent.api import Api
 from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
-from popctl.agent.api_server import serving
 from popctl.agent.api_status import Build
 from popctl.agent.events import ActualChanged, Event, IntentsChanged
 from popctl.agent.fleet_hand import FleetHand, Identity
@@ -156,7 +155,7 @@ async def running(
     async with asyncio.TaskGroup() as group:
         loop = group.create_task(agent.loop.run()) if turning else None
         fleets = group.create_task(agent.fleet.run())
-        async with serving(agent.api.application(), agent.socket):
+        async with agent.api.open():
             yield agent
         fleets.cancel()
         if loop is not None:

@@ -74,7 +74,9 @@ async def test_lifting_a_withdraw_announces_again_and_lifting_twice_changes_noth
         await agent.until_announced(Announce.NORMAL)
         reply = await reply_of(await client.delete("/v1/intents/withdraw/vpn?reason=done"))
         assert not reply.changed
-    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 2
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [line["action"] for line in lines] == ["place", "lift", "lift"], "an order that changes nothing, too"
+    assert lines[2]["before"] == lines[2]["after"] == []
 
 
 async def test_withdraw_with_drain_announces_graceful_shutdown_first(tmp_path: Path) -> None:
@@ -207,13 +209,30 @@ async def test_unknown_target_is_not_found_and_the_known_ones_are_named(
         assert (answer.status, (await problem_of(answer)).known) == (404, known)
 
 
-@pytest.mark.parametrize("query", ["", "?reason=", "?reason=a&reason=b", "?reason=%0a", "?why=x"])
+@pytest.mark.parametrize("query", ["", "?reason=", "?reason=a&reason=b", "?reason=%0a"])
 async def test_lifting_an_order_needs_one_reason(tmp_path: Path, query: str) -> None:
     async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
         await client.post("/v1/intents", json=api_rig.withdraw())
         answer = await client.delete(f"/v1/intents/withdraw/vpn{query}")
         assert (answer.status, (await problem_of(answer)).problems[0].key) == (400, "?reason")
         assert agent.announced() == {"vpn": Announce.WITHDRAWN}
+
+
+async def test_parameter_that_nobody_knows_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    """`?reson=x` must not become an order without a reason, nor `?pops=x` one for any PoP."""
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        answer = await client.delete("/v1/intents/withdraw/vpn?reson=x")
+        (problem,) = (await problem_of(answer)).problems
+        assert (answer.status, problem.key, problem.remedy) == (400, '?"reson"', "use pop, reason")
+
+
+async def test_request_for_another_pop_is_refused(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        answer = await client.post("/v1/intents?pop=pop2", json=api_rig.withdraw())
+        problem = await problem_of(answer)
+        assert (answer.status, problem.code, problem.known) == (404, "unknown-pop", ("pop1",))
+        assert agent.announced() == {"vpn": Announce.NORMAL}
+        assert (await client.post("/v1/intents?pop=pop1", json=api_rig.withdraw())).status == 200
 
 
 async def test_drain_that_leaves_too_few_backends_is_refused_with_the_numbers(tmp_path: Path) -> None:
@@ -228,7 +247,9 @@ async def test_drain_that_leaves_too_few_backends_is_refused_with_the_numbers(tm
         assert agent.announced() == {"vpn": Announce.NORMAL}
         reply = await reply_of(await client.post("/v1/intents", json=api_rig.drain(force=True)))
         assert reply.services[0].announce == "withdrawn"
-    assert json.loads((tmp_path / "audit.jsonl").read_text())["forced"] is True
+    refused, forced = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+    assert (refused["action"], refused["code"], refused["asked"]["target"]) == ("refused", "interlock", "b1")
+    assert (forced["action"], forced["forced"]) == ("place", True)
 
 
 async def test_two_drains_at_once_cannot_both_take_the_last_spare_backend(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from popctl.agent.api_server import ApiSocketError, serving
+from popctl.listen.errors import ListenError
+from popctl.listen.serve import serving
+from popctl.model.listen import UnixEndpoint
 from popctl.model.observation import Outcome
 from popctl.model.reason import Reason
 from popctl.wire.agent_api import Check, Problem, RouteState, Status, Why, decode
@@ -137,7 +139,7 @@ async def test_socket_file_that_nobody_listens_on_is_replaced(tmp_path: Path) ->
     server.close()
     await server.wait_closed()
     assert path.is_socket()
-    async with serving(web.Application(), path):
+    async with serving(web.Application(), UnixEndpoint(path=path)):
         _, writer = await asyncio.open_unix_connection(path)
         writer.close()
         await writer.wait_closed()
@@ -145,8 +147,8 @@ async def test_socket_file_that_nobody_listens_on_is_replaced(tmp_path: Path) ->
 
 async def test_second_agent_is_refused_while_the_first_one_listens(tmp_path: Path) -> None:
     async with api_rig.running(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
-        with pytest.raises(ApiSocketError, match="somebody listens"):
-            async with serving(web.Application(), agent.socket):
+        with pytest.raises(ListenError, match="somebody listens"):
+            async with serving(web.Application(), UnixEndpoint(path=agent.socket)):
                 pass
         assert (await client.get("/v1/intents")).status == 200
 
@@ -154,8 +156,8 @@ async def test_second_agent_is_refused_while_the_first_one_listens(tmp_path: Pat
 @pytest.mark.parametrize("name", ["file", "missing/api.sock", "x" * 120])
 async def test_socket_path_that_cannot_be_used_is_an_error_with_the_path(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("not a socket")
-    with pytest.raises(ApiSocketError) as caught:
-        async with serving(web.Application(), tmp_path / name):
+    with pytest.raises(ListenError) as caught:
+        async with serving(web.Application(), UnixEndpoint(path=tmp_path / name)):
             pass
-    assert caught.value.path == tmp_path / name
+    assert caught.value.endpoint == UnixEndpoint(path=tmp_path / name)
     assert (tmp_path / "file").read_text() == "not a socket"

@@ -10,27 +10,25 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
 
 import pytest
 from aiohttp import ClientSession, UnixConnector
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from popctl.listen.errors import ListenError
+from popctl.listen.serve import serving
 from popctl.meter.app import build
 from popctl.meter.hub import MAX_BEHIND, Hub
-from popctl.meter.listen import Endpoint, ListenError, TlsEndpoint, UnixEndpoint, serving
+from popctl.model.listen import Endpoint, TlsEndpoint, UnixEndpoint
 from popctl.model.load import LoadSample, Resource
 from popctl.model.meter import Daemon, DaemonDied, DaemonStarted, DaemonState, MeterLost, Overloaded, Symptom
 from popctl.model.reason import Reason
 from popctl.senses.meter_client import MeterAddress, MeterClient, TlsMeter, UnixMeter
 from popctl.senses.meter_events import MeterEvent
 from popctl.wire import meter_api
+from tests.certificates import Authority
 from tests.eventually import eventually_async
 from tests.unit.senses.test_meter import EMPTY
 
@@ -45,7 +43,7 @@ async def service(endpoint: Endpoint, *, interval_s: float = 60.0) -> AsyncItera
     hub = Hub(clock=asyncio.get_running_loop().time, interval_s=interval_s)
     async with serving(build(hub), endpoint) as bound:
         try:
-            yield hub, bound[1] if bound else 0
+            yield hub, bound.port or 0
         finally:
             hub.close()
 
@@ -178,64 +176,13 @@ async def test_a_listener_that_falls_too_far_behind_is_cut_off() -> None:
 @pytest.fixture
 def certificates(tmp_path: Path) -> Callable[[str], tuple[Path, Path]]:
     """Return a maker of certificate and key, signed by the authority in ca.pem; `other` is signed by another one."""
-    authorities = {name: _authority(tmp_path / f"{name}.pem", name) for name in ("ca", "other-ca")}
+    ours, theirs = Authority(tmp_path), Authority(tmp_path / "elsewhere", "other-ca")
 
     def make(name: str) -> tuple[Path, Path]:
-        issuer, issuer_key = authorities["other-ca" if name == "other" else "ca"]
-        key = ec.generate_private_key(ec.SECP256R1())
-        built = (
-            _builder(name, key)
-            .issuer_name(issuer.subject)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
-        )
-        paths = tmp_path / f"{name}.crt", tmp_path / f"{name}.key"
-        paths[0].write_bytes(built.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-        paths[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return paths
+        issued = (theirs if name == "other" else ours).issue(name)
+        return issued.certificate, issued.key
 
     return make
-
-
-def _builder(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-    )
-
-
-def _authority(path: Path, name: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    built = (
-        _builder(name, key)
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-    certificate = built.sign(key, hashes.SHA256())
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return certificate, key
 
 
 @pytest.mark.parametrize(("who", "heard"), [("agent", True), ("other", False)])
