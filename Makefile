@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 # Fewer tests with real daemons than this, and `make test` fails.
 REAL_PEERS := 0
 
-.PHONY: help setup demo test quick check format bench lock clean
+.PHONY: help setup demo test quick kernel check format bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ test: setup ## everything: what needs no daemon in two workers, then real peers 
 
 quick: setup ## all at once, for the hurried: what waits for real daemons may find the machine busy
 	@$(PYTEST) -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+kernel: ## build the guest kernel of tests/kernel into the cache (once: minutes); without it those tests are skipped
+	@packaging/uml/build.sh
 
 check: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff format --check .

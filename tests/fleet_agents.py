@@ -154,6 +154,7 @@ async def running(
             agent.turn()
             tasks.append(asyncio.create_task(agent.fleet.run(agent.on_view)))
         yield agents
+        assert not any(task.done() for task in tasks), "a fleet ended by itself"
     finally:
         for task in tasks:
             task.cancel()

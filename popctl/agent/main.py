@@ -36,6 +36,7 @@ from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.notify import Notifier
+from popctl.agent.parts import lasting
 from popctl.agent.sa_watch import SaWatch
 from popctl.agent.steering import Steering
 from popctl.agent.world import World
@@ -160,7 +161,7 @@ class Agent:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OBEYED)
         async with asyncio.TaskGroup() as group:
             parts = [
-                group.create_task(part)
+                group.create_task(lasting(part))
                 for part in (
                     self._loop.run(),
                     self._speaker.run(lambda actual: self._loop.put(ActualChanged(actual))),

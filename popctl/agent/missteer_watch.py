@@ -72,7 +72,9 @@ class MissteerWatch:
         *,
         refused: Refused = sas.refused,
         walk: Walker = sas.walk,
+        walk_every_s: float = WALK_EVERY_S,
     ) -> None:
+        self._walk_every_s = walk_every_s
         self._pop = pop
         self._clock = clock
         self._refused = refused
@@ -92,7 +94,8 @@ class MissteerWatch:
                         self._count(event.backend, kind, count, now)
         if decision is not None:
             places = decision.desired.backends
-            self._working = frozenset(one.backend for one in places if one.place is Place.ALIVE)
+            # Who drains still has to answer those whose SAs it holds, also when they re-authenticate.
+            self._working = frozenset(one.backend for one in places if one.place in (Place.ALIVE, Place.DRAINING))
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -122,8 +125,8 @@ class MissteerWatch:
                     " the start (steered wrong, or of clients that outlived its restart)"
                 )
         found += [
-            f"client {split.address} port {split.port} has its data on {self._name(split.before)} and new SAs on"
-            f" {self._name(split.now)}: they may stop at its next rekey"
+            f"client {split.address} port {split.port} was answered by {self._name(split.before)} and sends to"
+            f" {self._name(split.now)}, which never answers: it has no L2TP tunnel of this client"
             for split, at in sorted(self._book.split.items())
             if now - at <= ALARM_S
         ]
@@ -141,7 +144,7 @@ class MissteerWatch:
             refused.add_metric((self._name(backend), kind), one.total)
         yield refused
         yield CounterMetricFamily(
-            "popctl_split_clients", "Clients whose SAs came up away from their data.", value=self._book.splits
+            "popctl_split_clients", "Clients that send to a backend that never answers them.", value=self._book.splits
         )
         labels = GaugeMetricFamily("popctl_backend_labels", "1 if its SAs follow the SPI plan.", labels=("backend",))
         for backend, problem in sorted(self._book.labels.copy().items()):
@@ -169,7 +172,7 @@ class MissteerWatch:
                 _LOG.debug("SAs not walked", backend=backend.name, problem=str(error))
             else:
                 self._walked(backend, walk)
-            await asyncio.sleep(max(WALK_EVERY_S, WALK_SHARE * (self._clock() - begin)))
+            await asyncio.sleep(max(self._walk_every_s, WALK_SHARE * (self._clock() - begin)))
 
     def _count(self, backend: int, kind: RefusalKind, count: int, now: Instant) -> None:
         one = self._book.counters.setdefault((backend, kind), _Counter())
@@ -185,13 +188,13 @@ class MissteerWatch:
     def _walked(self, backend: Backend, walk: Walk) -> None:
         now = self._clock()
         self._book.history, found = follow(
-            self._book.history, walk.clients, now, working=self._working, forget_s=FORGET_S
+            self._book.history, backend.id, walk.clients, now, working=self._working, forget_s=FORGET_S
         )
         for split in found:
             self._book.splits += 1
             self._book.split[split] = now
             before, after = self._name(split.before), self._name(split.now)
-            _LOG.error("client split", address=split.address, port=split.port, data_on=before, sas_on=after)
+            _LOG.error("client split", address=split.address, port=split.port, answered_by=before, sends_to=after)
         for split, at in list(self._book.split.items()):
             if now - at > ALARM_S:
                 del self._book.split[split]

@@ -20,23 +20,35 @@ def grown(past: int | None, current: int) -> int:
 
 
 def follow(
-    history: History, seen: Iterable[ClientAt], now: Instant, *, working: AbstractSet[int], forget_s: float
+    history: History,
+    backend: int,
+    seen: Iterable[ClientAt],
+    now: Instant,
+    *,
+    working: AbstractSet[int],
+    forget_s: float,
 ) -> tuple[History, tuple[Split, ...]]:
-    """Take one look at the SAs of backends; return the new history and the clients that were split since the last.
+    """Take a look at the SAs of one backend; return the new history and the clients that are split, each told once.
 
-    The silent mis-steer of an IKEv1 re-authentication: SAs come up on a backend that never had data of this client
-    while the one that had works. No counter moves, and data stop at the next quick mode. A client whose backend is not
-    `working` (down, draining, taken out) may move; one that is silent for `forget_s` may come back anywhere.
+    The silent mis-steer of an IKEv1 re-authentication: a quick mode comes up on a backend that has no L2TP tunnel of
+    this client. It decrypts, no counter moves, and it never answers, while another backend did. A client that connects
+    anew looks the same until its first answer: one look is no proof, two are. A client whose backend is not `working`
+    (it is down, or was given up) may move, and one that was silent for `forget_s` may come back anywhere.
     """
     clients = {who: one for who, one in history.clients.items() if now - one.at <= forget_s}
-    found: set[Split] = set()
-    told = {who for who in history.split if who in clients}
-    for one in sorted(seen, key=lambda client: not client.esp_in):
+    suspects = {one for one in history.suspects if one[1] != backend}
+    told = {who for who in history.told if who in clients}
+    found = set()
+    for one in seen:
         who = (one.address, one.port)
         before = clients.get(who)
-        if before is not None and before.backend != one.backend and before.backend in working and who not in told:
-            found.add(Split(address=one.address, port=one.port, before=before.backend, now=one.backend))
-            told.add(who)
-        if one.esp_in and (before is not None or len(clients) < MAX_CLIENTS) and who not in told:
-            clients[who] = Seen(backend=one.backend, at=now)
-    return History(clients=clients, split=frozenset(told)), tuple(sorted(found))
+        if one.answered:
+            if before is not None or len(clients) < MAX_CLIENTS:
+                clients[who] = Seen(backend=backend, at=now)
+        elif one.received and before is not None and before.backend != backend and before.backend in working:
+            suspects.add((who, backend))
+            if (who, backend) in history.suspects and who not in told:
+                told.add(who)
+                found.add(Split(address=one.address, port=one.port, before=before.backend, now=backend))
+    after = History(clients=clients, suspects=frozenset(suspects), told=frozenset(told))
+    return after, tuple(sorted(found))

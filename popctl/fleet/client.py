@@ -87,7 +87,10 @@ class StoreFleet:
             while True:
                 began_at = self._clock()
                 try:
-                    await self._session()
+                    # In a task of its own, because a task group whose part failed leaves its task with a request to
+                    # cancel. On Python 3.11.2 (Debian 12) the next time-out in such a task is taken for the end of the
+                    # task: the PoP would be out of its fleet, silently and for good.
+                    await asyncio.create_task(self._session(), name="fleet session")
                 except* StoreError as errors:
                     self._complain(_first(errors))
                 finally:

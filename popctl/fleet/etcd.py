@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
+import structlog
 
 from popctl.fleet.entry import entry_of
 from popctl.fleet.errors import LeaseEndedError, StoreError, StoreRefusedError, StoreUnreachableError, WatchEndedError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from popctl.model.instant import Instant
 
 T = TypeVar("T")
+
+_LOG = structlog.get_logger(__name__)
 
 _OK = 200
 _MAX_ANSWER_BYTES = 64 * 2**20
@@ -76,9 +79,20 @@ class EtcdLine:
         return self._settings.endpoints[self._turn % len(self._settings.endpoints)]
 
     async def open(self) -> None:
-        """Connect to the next member and make sure of a lease."""
-        await self.close()
-        self._turn += 1
+        """Connect and make sure of a lease: at the next member that answers, each is asked once."""
+        for attempts_left in reversed(range(len(self._settings.endpoints))):
+            await self.close()
+            self._turn += 1
+            try:
+                await self._begin()
+            except (StoreUnreachableError, StoreRefusedError) as error:
+                if not attempts_left:
+                    raise
+                _LOG.info("a member of the fleet's store is passed over", error=str(error))
+            else:
+                return
+
+    async def _begin(self) -> None:
         try:
             context = self._settings.tls.context() if self._settings.tls is not None else True
         except OSError as error:
@@ -93,10 +107,12 @@ class EtcdLine:
             self._lease = await self._ask("lease/grant", etcd.grant(self._settings.lease_ttl_s), etcd.granted)
 
     async def close(self) -> None:
-        """Drop the connections."""
+        """Drop the connections; a member that does not take what is still to be sent is not waited for."""
         if self._session is not None:
             session, self._session = self._session, None
-            await session.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.request_s):
+                    await session.close()
 
     async def read(self) -> Snapshot:
         """Read everything."""

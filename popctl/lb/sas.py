@@ -90,7 +90,7 @@ def walk(endpoint: ViciEndpoint, backend: int, plan: SpiPlan | None, pop: int) -
     """
     with _session(endpoint) as session:
         sas = list(_established(session))
-    clients = tuple(found for sa in sas if (found := _client(backend, sa)) is not None)
+    clients = tuple(found for sa in sas if (found := _client(sa)) is not None)
     try:
         problems = check(plan, Identity(pop, backend), sas).problems if plan else ()
     except WireError as error:
@@ -98,15 +98,15 @@ def walk(endpoint: ViciEndpoint, backend: int, plan: SpiPlan | None, pop: int) -
     return Walk(clients=clients, label_problem=str(problems[0]) if problems else "")
 
 
-def _client(backend: int, sa: Mapping[str, Any]) -> ClientAt | None:
+def _client(sa: Mapping[str, Any]) -> ClientAt | None:
     children = [one for one in sa.get("child-sas", {}).values() if _text(one.get("state", b"")) == "INSTALLED"]
     if not children:
         return None
     return ClientAt(
-        backend=backend,
         address=_text(sa.get("remote-host", b"")),
         port=int(_text(sa.get("remote-port", b"0"))),
-        esp_in=any(int(_text(one.get("bytes-in", b"0"))) > 0 for one in children),
+        received=any(int(_text(one.get("packets-in", b"0"))) > 0 for one in children),
+        answered=any(int(_text(one.get("packets-out", b"0"))) > 0 for one in children),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
 from popctl.model.instant import Instant
 
@@ -23,35 +24,41 @@ class RefusalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class ClientAt:
-    """One client as a backend sees it, from list-sas of VICI."""
+    """One client with a child SA, as one backend sees it, from list-sas of VICI."""
 
-    backend: int
     address: str
     port: int
-    esp_in: bool
+    received: bool
     """It has a child SA that received something."""
+    answered: bool
+    """It has a child SA that sent something: who holds the L2TP tunnel answers, who does not only ever receives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """Where a client's data was last received."""
+    """Who last answered a client."""
 
     backend: int
     at: Instant
 
 
+Client: TypeAlias = tuple[str, int]
+"""Address and port."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """Which backend received data of which client, bounded: it is a means of alarm, not a state that counts."""
+    """Which backend answered which client, bounded: a means of alarm, not a state that counts."""
 
-    clients: Mapping[tuple[str, int], Seen] = field(default_factory=dict)
-    split: frozenset[tuple[str, int]] = frozenset()
-    """Told already."""
+    clients: Mapping[Client, Seen] = field(default_factory=dict)
+    suspects: frozenset[tuple[Client, int]] = frozenset()
+    """Clients that this backend received from and did not answer, at the last look at it."""
+    told: frozenset[Client] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Split:
-    """A client whose SAs came up on a backend that has no history of it, while another one that works has."""
+    """A client to whom one backend never answers, while another one that works did."""
 
     address: str
     port: int

@@ -1,11 +1,13 @@
 """User Mode Linux: a kernel with ESP, L2TP and PPP as a user process, for what this host's kernel cannot do.
 
 The guest sees the host's files read-only under a memory overlay, so checkout, virtual environment and daemons are just
-there. The kernel is, first that exists: $POPCTL_UML_KERNEL; the packed one beside the checkout, unpacked into a cache.
+there. The kernel is, first that exists: $POPCTL_UML_KERNEL; the one that `make kernel` built into the cache; a packed
+one beside the checkout, unpacked into the cache.
 """
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import os
 import shlex
@@ -16,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "packaging" / "uml" / "kernel.config"
 PACKED = ROOT.parent / "shared" / "data" / "umlx-linux.xz"
 INIT = Path(__file__).with_name("umlinit")
 _MEMORY = "768M"
@@ -26,9 +29,12 @@ def kernel() -> Path | None:
     named = os.environ.get("POPCTL_UML_KERNEL")
     if named:
         return Path(named) if os.access(named, os.X_OK) else None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "popctl"
+    built = cache / f"uml-linux-{hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:16]}"
+    if built.exists():
+        return built
     if not PACKED.exists():
         return None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "popctl"
     unpacked = cache / f"uml-linux-{PACKED.stat().st_size}"
     if not unpacked.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -42,8 +48,10 @@ def kernel() -> Path | None:
 def missing() -> str:
     """Say what is missing to boot a guest here; empty when nothing is."""
     if kernel() is None:
-        return "needs a User Mode Linux kernel with ESP, L2TP and nftables: set POPCTL_UML_KERNEL"
-    programs = [p for p in ("xl2tpd", "pppd", "swanctl", "nft", "taskset") if shutil.which(p) is None]
+        return "needs a User Mode Linux kernel with ESP, L2TP and nftables: `make kernel` builds one, once"
+    if os.geteuid() != 0:
+        return "needs root: pppd cannot be read by others"
+    programs = [p for p in ("charon-systemd", "xl2tpd", "pppd", "nft", "ping", "taskset") if shutil.which(p) is None]
     return f"needs {', '.join(programs)}" if programs else ""
 
 
@@ -79,7 +87,8 @@ def run(words: list[str], *, within_s: float) -> tuple[int, str]:
         shutil.rmtree(job, ignore_errors=True)
 
 
-def run_tests(file: str, name: str, *, within_s: float) -> tuple[int, str]:
-    """Run one test function of a guest file."""
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--timeout", "100"]
-    return run([*words, f"tests/kernel/{file}::{name}"], within_s=within_s)
+def run_tests(file: str, names: list[str], *, within_s: float) -> str:
+    """Run test functions of a guest file in one guest, and return pytest's own words, one line per test."""
+    options = ["-v", "-p", "no:cacheprovider", "-p", "no:randomly", "--timeout", "100"]
+    words = [sys.executable, "-m", "pytest", *options, *(f"tests/kernel/{file}::{name}" for name in names)]
+    return run(words, within_s=within_s)[1]

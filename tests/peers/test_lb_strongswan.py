@@ -223,7 +223,7 @@ def test_a_running_backend_is_checked_against_the_inventory_and_the_lint(
         endpoint = ViciEndpoint(path=running)
         found = sas.walk(endpoint, home, PLAN, POP)
         (client,) = found.clients
-        assert (client.backend, client.address, client.esp_in) == (home, NAT_ADDRESSES[0], True)
+        assert (client.address, client.received, client.answered) == (NAT_ADDRESSES[0], True, True)
         assert found.label_problem == ""
         assert sas.walk(endpoint, other_than(home), PLAN, POP).label_problem.startswith("charon.spi_label: ")
         seen = read_lifetimes("b", running)

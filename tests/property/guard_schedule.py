@@ -5,14 +5,18 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.property.guard_world import REAL, FloorBrokenError, PopInTheBox, World
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tests.property.guard_world import Act, Rules
+
+
+STEPS = 48
+"""Of every schedule that is made from a seed."""
 
 
 def rare(world: World, pop: PopInTheBox, x: int) -> None:
@@ -82,6 +86,29 @@ class Schedule:
             for line in world.story or ():
                 broken.add_note(line)
             raise
+
+
+class Sweep(NamedTuple):
+    """What happened in many schedules, none of which broke the floor."""
+
+    withdraws: int
+    held: int
+
+
+def sweep(seeds: Iterable[int]) -> Sweep:
+    """Run the schedule of every seed. Raises `FloorBrokenError` for the first that breaks the floor, with its story."""
+    withdraws = held = 0
+    for seed in seeds:
+        schedule = Schedule.of(seed, STEPS)
+        try:
+            world = schedule.run()
+        except FloorBrokenError as broken:
+            broken.add_note(f"seed {seed}")
+            shrink(schedule).run(story=True)
+            raise
+        withdraws += world.withdraws
+        held += world.held
+    return Sweep(withdraws, held)
 
 
 def shrink(schedule: Schedule, rules: Rules = REAL) -> Schedule:

@@ -69,6 +69,24 @@ class _Deaf:
                 yield changes
 
 
+async def test_a_session_that_failed_leaves_no_request_to_cancel_behind() -> None:
+    """On Python 3.11.2 such a request makes the next time-out end the fleet, silently; newer ones forgive it."""
+    hub = MemoryHub()
+    line = MemoryLine("a", hub, request_s=0.01)
+    fleet = StoreFleet("a", "a-1", line, POLICY, pace=Pace(quiet_s=0.02, refresh_s=0.05))
+    views = [FleetView()]
+    fleet.set(FleetWish(report=report("a")))
+    task = asyncio.create_task(fleet.run(views.append))
+    await eventually_async(lambda: "a" in views[-1].members)
+    line.cut = True
+    await eventually_async(lambda: "no answer" in views[-1].problem)
+    assert task.cancelling() == 0
+    line.cut = False
+    await eventually_async(lambda: views[-1].connected)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_run_is_for_one_at_a_time() -> None:
     fleet = StoreFleet("a", "a-1", MemoryLine("a", MemoryHub()), POLICY)
     task = asyncio.create_task(fleet.run(lambda _: None))
