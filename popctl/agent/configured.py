@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from popctl.agent.intents import StateWriteError, replace_file
+from popctl.agent.intents import StateWriteError, replace_durably
 from popctl.config.errors import ConfigError
 from popctl.config.ids import followed, record_path
 from popctl.config.load import parse, read
@@ -43,7 +43,7 @@ class Configured:
         if self.record is None:
             return
         try:
-            replace_file(record_path(self.pop), encode(self.record))
+            replace_durably(record_path(self.pop), encode(self.record))
         except StateWriteError as error:
             _LOG.error("ids not recorded: an id that is reused too early will not be noticed", problem=str(error))
 

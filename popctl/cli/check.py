@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def check(
         return _say(file, error.problems, (), as_json=json)
     problems, files = _generate(pop, write or DEFAULT_DIRECTORY, user)
     # Only a host that ran it has a record; elsewhere there is nothing to contradict.
-    problems = (*_ids(pop), *problems)
+    problems = (*_ids(pop), *problems, *_playbook(pop))
     if write is not None and not _exists(user):
         remedy = "create it, or name another one with --user"
         problems = (*problems, _problem("--user", user, "no such user on this host", remedy))
@@ -71,11 +72,24 @@ def check(
 
 
 def _ids(pop: Pop) -> tuple[Problem, ...]:
-    import time  # noqa: PLC0415 - nothing else here needs a clock
-
     from popctl.config.ids import followed  # noqa: PLC0415
 
     return followed(pop, unix_s=time.time())[1]
+
+
+def _playbook(pop: Pop) -> Iterator[Problem]:
+    from popctl.config import playbook_check  # noqa: PLC0415
+
+    if pop.load is None or pop.load.playbook is None:
+        return
+    try:
+        content = pop.load.playbook.read_bytes()
+    except OSError as error:
+        yield playbook_check.unreadable(pop.load.playbook, error)
+        return
+    problem = playbook_check.judge(content, pop, unix_s=time.time())[1]
+    if problem is not None:
+        yield problem
 
 
 def _generate(pop: Pop, directory: Path, user: str) -> tuple[tuple[Problem, ...], Mapping[str, str]]:

@@ -14,6 +14,7 @@ from popctl.cli.client import AgentClient
 from popctl.cli.durations import seconds_until, show_duration
 from popctl.cli.exits import Exit
 from popctl.cli.options import THE_AGENT, Agent, Duration, Reason, as_document, attempt, printable, write_json
+from popctl.cli.render_load import landing_lines
 from popctl.model.observation import IntentKind
 from popctl.wire.agent_api import IntentStatus, OrderReply
 from popctl.wire.agent_order import Order
@@ -44,7 +45,10 @@ def agreed(agent: Agent, service: str, *, force: bool, yes: bool) -> bool:
     """Show what would happen, and ask if there is somebody to ask."""
     found = PlanningClient(agent.socket).preview(service)
     if not agent.json:
-        sys.stderr.write("".join(f"{printable(_sentence(one, force=force))}\n" for one in found.services))
+        lines = [_sentence(one, force=force) for one in found.services]
+        if found.landing is not None:
+            lines.extend(landing_lines(found.landing))
+        sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
     if yes or agent.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     sys.stderr.write("go on? [y/N] ")

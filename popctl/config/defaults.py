@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from popctl.model.capacity import GatePolicy, LoadPolicy
+from popctl.model.damping import Figures
 from popctl.model.probe import Cadence, Thresholds
 
 # Neighbours
@@ -66,6 +68,13 @@ FLEET_LEASE_S = 10.0
 FLEET_REQUEST_S = 2.0
 FLEET_QUIET_S = 2.0
 FLEET_REFRESH_S = 10.0
+
+# Load
+LOAD = LoadPolicy()
+GATE = GatePolicy()
+GATE_VIEW_STALE_AFTER_S = 30.0
+"""Longer than the 10 s of a simulated fleet: figures are measured every 5 s, and written no more than every 2 s."""
+FLAPS = Figures()
 
 # Paths
 RELAY_SOCKET = Path("/run/popctl/relay.sock")

@@ -16,19 +16,11 @@ from dataclasses import dataclass, field, replace
 from popctl.core import damping, gate
 from popctl.core.load import tightness as tightness_of
 from popctl.model.capacity import Distrust, Expectation, GatePolicy, LoadPolicy, LoadState, Pending
+from popctl.model.capacity import Policies as Policies  # noqa: PLC0414 - marks the re-export
 from popctl.model.instant import NEVER, Instant
 from popctl.model.load import FleetLoad, Resource, Tightness
 from popctl.model.playbook import Level, StepKey
 from popctl.model.reason import Reason
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policies:
-    """All that configuration says about steering by load."""
-
-    load: LoadPolicy = field(default_factory=LoadPolicy)
-    gate: GatePolicy = field(default_factory=GatePolicy)
-    damping: damping.Figures = field(default_factory=damping.Figures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from popctl.model.desired import Actual, ServiceDecision
 from popctl.model.fleet import FleetWish, PopReport, ServiceReport
 from popctl.model.floor import FleetSettings
 from popctl.model.instant import NEVER, Instant
+from popctl.model.load import PopLoad
 from popctl.model.observation import IntentKind
 from popctl.model.pop import Announce, Pop, Service
 from popctl.model.reason import Reason
@@ -63,6 +64,21 @@ def ruling(
         stage=stage,
         certain=certain,
         forced=order is not None and order.forced,
+    )
+    return guard.judge(wanted, pop.fleet.floor, view.fleet, now)
+
+
+def load_ruling(service: Service, pop: Pop, view: View, since: Instant, now: Instant) -> Ruling | None:
+    """Ask the guard for a withdraw for load, wanted since `since`; None without a fleet."""
+    if pop.fleet is None:
+        return None
+    wanted = Withdrawal(
+        pop=pop.name,
+        region=pop.fleet.region,
+        service=service.name,
+        cause=Cause.LOAD,
+        carried=_carried(service, view.actual),
+        bad_since=since,
     )
     return guard.judge(wanted, pop.fleet.floor, view.fleet, now)
 
@@ -126,7 +142,7 @@ def _evidence(service: Service, pop: Pop, view: View, now: Instant) -> tuple[str
     return next(stages, ""), certain
 
 
-def wish(pop: Pop, view: View, standings: Iterable[Standing], now: Instant) -> FleetWish | None:
+def wish(pop: Pop, view: View, standings: Iterable[Standing], load: PopLoad | None, now: Instant) -> FleetWish | None:
     """Return what the fleet is to be told and asked; None without a fleet, or before the first look at the routes.
 
     Until then the record of the agent before this one says it better.
@@ -139,7 +155,7 @@ def wish(pop: Pop, view: View, standings: Iterable[Standing], now: Instant) -> F
     forced = frozenset(one.service.name for one in every if one.forced)
     ready = frozenset(one.service.name for one in every if _ready(one, reports, pop, pop.fleet, view, now))
     return FleetWish(
-        report=PopReport(pop=pop.name, region=pop.fleet.region, services=reports),
+        report=PopReport(pop=pop.name, region=pop.fleet.region, services=reports, load=load),
         permits=asked | ready,
         standing=ready,
         forced=asked & forced,

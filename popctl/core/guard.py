@@ -251,12 +251,19 @@ def wants_standing(
     if not held and not _mine_stands_ready(pop, service, view) and _somebody_before(pop, service, view):
         # The next one is for the first by name, and so for hardly anybody: nothing else has to be counted.
         return False
-    if not (own.good and own.announced) or any(service in member.record.asking for member in view.members.values()):
+    if not (own.good and own.announced):
         return False
+    duty: list[str] = []
+    holders: list[str] = []
+    for name, member in view.members.items():
+        if service in member.record.asking:
+            return False
+        if member.counts(service):
+            duty.append(name)
+        elif _stands_ready(member, service):
+            holders.append(name)
     if floor_refusal(policy, service, pop, region, view.members) is not None:
         return False
-    duty = [name for name, member in view.members.items() if member.counts(service)]
-    holders = [name for name, member in view.members.items() if _stands_ready(member, service)]
     limit = ceil(policy.standing_share * max(len(duty) + len(holders) - policy.minimum_announcing, 0))
     if held or pop in holders:
         return sum(name < pop for name in holders) < limit

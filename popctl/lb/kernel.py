@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 from popctl.core.rows import packed, rescue
 from popctl.lb.balancer import KernelError
@@ -13,7 +14,19 @@ from popctl.lb.route import Routes, Routing, wanted
 from popctl.lb.watch import Watch
 from popctl.model.balancer import Forward, Problem, Rows, Tables
 from popctl.wire.nft import TABLE, health_sets, row_maps, static_tables, with_health
-from popctl.wire.nft_text import Elements, NftSet, SeenTable, Table, elements_transaction, transaction
+from popctl.wire.nft_text import (
+    Elements,
+    NftSet,
+    SeenSet,
+    SeenTable,
+    Table,
+    elements_transaction,
+    new_elements,
+    new_set,
+    transaction,
+)
+
+_AT = f"inet {TABLE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,16 @@ class Compiled:
     def whole(self) -> tuple[Table, ...]:
         """Rule set and health together."""
         return with_health(self.static, self.health)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What one pass did."""
+
+    writes: int
+    elements: int = 0
+    flap: bool = False
+    """Only health sets were looked at."""
 
 
 class Kernel:
@@ -70,6 +93,16 @@ class Kernel:
             if vip in ours
         )
 
+    def bring(self, tables: Tables, before: Compiled | None) -> tuple[Compiled, Done]:
+        """Make the kernel hold these tables, where `before` was in force; None: nobody knows what is."""
+        new = Compiled.of(tables, before)
+        if before is not None and new.static is before.static and tables != before.tables:
+            elements = self.flap(before, new)
+            return new, Done(writes=int(elements > 0), elements=elements, flap=True)
+        known = before is not None and tables == before.tables
+        rules, moved = self.reconcile(new, known=known)
+        return new, Done(writes=rules + int(moved > 0))
+
     def flap(self, old: Compiled, new: Compiled) -> int:
         """Change only the health sets. Returns how many elements changed."""
         risen = new.tables.alive - old.tables.alive
@@ -92,8 +125,8 @@ class Kernel:
         if routing == routed:
             self.problem = ""
         known = known and self.audited >= 0
-        unloaded: frozenset[str] = frozenset()
-        for writes in range(4):
+        writes = 0
+        for _ in range(4):
             before = self.watch.generation()
             if known and before == self.audited:
                 return writes, moved
@@ -101,15 +134,42 @@ class Kernel:
             whole = not known or touched.unsure
             # A failure below must not leave the impression that what was touched has been looked at.
             self.audited = -1
-            seen = self._seen(want, None if whole else touched.sets | unloaded)
-            unloaded = row_maps(want.tables) if seen["inet"] is None else frozenset()
-            text = "".join(transaction(_without(t, unloaded), seen[t.family]) for t in want.whole)
+            seen = self._seen(want, None if whole else touched.sets)
+            rows = _unloaded(want, seen["inet"])
+            alone = True
+            if rows and seen["inet"] is not None:
+                # Nobody looks into them yet: the transaction below turns to them, all at once.
+                alone = self._write(partial(self.nft.apply, "".join(new_set(_AT, one) for one in rows.values())))
+                alone = self._fill(rows) and alone
+                made = {name: SeenSet(kind=one.kind, size=0, timeout_s=0, elements=None) for name, one in rows.items()}
+                seen["inet"] = replace(seen["inet"], sets={**seen["inet"].sets, **made})
+                writes += 1 + len(rows)
+            text = "".join(transaction(_without(t, rows), seen[t.family]) for t in want.whole)
             if not text:
                 self.audited = before
                 return writes, moved
             # Acknowledged, elements and all: the next look is at the bones. If others wrote meanwhile, at everything.
-            known = self._write(partial(self.nft.apply, text))
+            known = self._write(partial(self.nft.apply, text)) and alone
+            writes += 1
+            if seen["inet"] is None:
+                known = self._fill(rows) and known
+                writes += len(rows)
         raise KernelError("nft read-back", f"still differs: {text[:200]}")
+
+    def _fill(self, rows: Mapping[str, NftSet]) -> bool:
+        """Load the elements of new row maps. Returns whether nobody else wrote meanwhile."""
+        alone = [self._write(partial(self._load, name, one)) for name, one in rows.items()]
+        return all(alone)
+
+    def _load(self, name: str, rows: NftSet) -> None:
+        elements = rows.elements() if rows.elements else {}
+        # Keys and values of rows are marks: numbers.
+        marks = cast("Iterable[tuple[int, int]]", elements.items())
+        try:
+            self.watch.load(name, marks, self.watch.generation())
+        except KernelError:
+            # Slower, and with words to say what is wrong.
+            self.nft.apply(new_elements(_AT, name, elements))
 
     def _seen(self, want: Compiled, doubtful: frozenset[str] | None) -> dict[str, SeenTable | None]:
         """Read our tables, and elements of these sets only; None: of all."""
@@ -157,9 +217,16 @@ def without_health(tables: Tables) -> Tables:
     return replace(tables, alive=frozenset(), draining=frozenset())
 
 
-def _without(table: Table, unloaded: frozenset[str]) -> Table:
-    """Leave out the elements of the rows, which take a second to load: labelled packets need not wait for them."""
-    sets = tuple(replace(one, elements=dict) if one.name in unloaded else one for one in table.sets)
+def _unloaded(want: Compiled, seen: SeenTable | None) -> dict[str, NftSet]:
+    """Return the row maps that the kernel does not have. Their names hold the digest of what is in them."""
+    there = seen.sets.keys() if seen else ()
+    names = row_maps(want.tables) - set(there)
+    return {one.name: one for one in want.static[0].sets if one.name in names}
+
+
+def _without(table: Table, rows: Collection[str]) -> Table:
+    """Leave out the elements of rows: they are loaded on a way of their own."""
+    sets = tuple(replace(one, elements=dict) if one.name in rows else one for one in table.sets)
     return replace(table, sets=sets)
 
 

@@ -104,29 +104,22 @@ class NftBalancer:
         return RETRY_S if kernel.problem else self._audit_s
 
     async def _apply(self, kernel: Kernel, tables: Tables) -> None:
-        old = self._in_force
-        new = await self._call(partial(Compiled.of, tables, old))
         heard, self._heard = self._heard, False
-        writes = elements = drift = 0
-        if old is not None and new.static is old.static and tables != old.tables:
-            elements = await self._call(partial(kernel.flap, old, new))
-            writes = int(elements > 0)
+        # One visit to the worker: on a busy machine each way there and back may wait for the processor.
+        new, done = await self._call(partial(kernel.bring, tables, self._in_force))
+        if done.flap:
             self._heard |= heard or kernel.audited < 0
             if self._heard:
                 self._wake.set()
-        else:
-            known = old is not None and tables == old.tables
-            rules, moved = await self._call(partial(kernel.reconcile, new, known=known))
-            writes = rules + int(moved > 0)
-            drift = int(writes > 0 and tables == self._settled)
+        drift = int(done.writes > 0 and tables == self._settled)
         self._in_force, self._settled = new, tables
         self._actual = BalancerActual(
             in_force=not kernel.problem,
             problem=kernel.problem,
             alive=tables.alive,
             draining=tables.draining,
-            writes=self._actual.writes + writes,
-            elements_changed=self._actual.elements_changed + elements,
+            writes=self._actual.writes + done.writes,
+            elements_changed=self._actual.elements_changed + done.elements,
             drift_repairs=self._actual.drift_repairs + drift,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,12 +25,15 @@ from popctl.wire.nfnetlink import (
     generation_request,
     messages,
 )
+from popctl.wire.nft_load import load_answers, load_request
 from popctl.wire.nft_text import SeenTable
 
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK = 270
-_ADD_MEMBERSHIP = 1
+_ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 1, 2
 _BUFFER = 1 << 20
+_SEND_BUFFER_FORCE = 32
+"""SO_SNDBUFFORCE: a transaction is one datagram, and rows are 2 MB."""
 _TIMEOUT_S = 5.0
 _TRIES = 5
 
@@ -126,6 +130,33 @@ class Watch:
                     raise OSError(one.error, "refused")
                 else:
                     return
+
+    def load(self, name: str, elements: Iterable[tuple[int, int]], generation: int) -> None:
+        """Add elements (mark -> mark) to a map of our `inet` table, all or none.
+
+        Raises:
+            KernelError: nothing was changed; also when the rule set is of another generation by now.
+        """
+        request = load_request("inet", self._table, name, elements, generation)
+
+        def ask() -> list[int]:
+            self._questions.setsockopt(socket.SOL_SOCKET, _SEND_BUFFER_FORCE, len(request) + _BUFFER)
+            self._questions.send(request)
+            return load_answers(self._questions.recv(_BUFFER))
+
+        # 65,536 notices of our own would overflow what we listen with, and nobody could say whose the lost ones were.
+        self._events.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, MULTICAST_GROUP)
+        try:
+            errors = _told("nftables load", ask)
+        finally:
+            self._events.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, MULTICAST_GROUP)
+            missed = self.generation() not in (generation, generation + 1)
+            with self._lock:
+                self._ours.discard(generation + 1)
+                if missed:
+                    self._touched = Touched(table=True, unsure=True)
+        if any(errors):
+            raise KernelError("nftables load", os.strerror(max(errors)))
 
     def expect(self, before: int) -> None:
         """Announce a transaction of ours; said before it is made, because the event loop may hear of it at once."""

@@ -107,6 +107,8 @@ class LoadTiming:
     peak_half_life_s: float = 120.0
     stale_after_s: float = 10.0
     """A resource not heard of for so long is unknown: two intervals of the meter."""
+    look_after_s: float = 4.0
+    """Samples start a decision no more often than this: once per interval of the meter, however many backends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from cattrs.preconf.json import make_converter
 
 from popctl.wire.agent_balancer import BalancerStatus, DrainStatus, PlaceStatus
 from popctl.wire.errors import WireError
+from popctl.wire.load_api import LoadStatus
 
 T = TypeVar("T")
 
@@ -184,6 +185,8 @@ class Status:
     intents: tuple[IntentStatus, ...]
     balancer: BalancerStatus | None = None
     """None: this PoP has none."""
+    load: LoadStatus | None = None
+    """None: announcements are not steered by load."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +205,8 @@ class Why:
     connected: bool
     balancer: BalancerStatus | None = None
     """None: the prefix has no balancer."""
+    load: LoadStatus | None = None
+    """None: load does not move the service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from popctl.core.rows import packed
 from popctl.lb.counters import read_counters
 from popctl.lb.nft import NftBalancer
 from popctl.lb.remove import remove
@@ -19,7 +20,7 @@ from popctl.model.balancer import BalancerActual, Forward, Tables
 from popctl.model.reason import Reason
 from popctl.wire import packet
 from popctl.wire.nft import TABLE, rows_name
-from popctl.wire.nft_text import parse_listing
+from popctl.wire.nft_text import SeenTable, parse_listing
 from popctl.wire.packet import UDP
 from tests.balancers import CLIENT4, VIP4, esp_spi, rows, tables, without
 from tests.eventually import eventually, eventually_async
@@ -88,6 +89,25 @@ async def test_lost_rules_and_routes_are_put_back(host: Net, damage: str) -> Non
         after = [host.ip("lb", what) for what in ("rule show", "route show table 5103", "-6 route show table 5103")]
     assert after[1:] == before[1:]
     assert sorted(after[0].splitlines()) == sorted(before[0].splitlines())
+
+
+async def test_rows_are_in_the_kernel_as_they_were_built_and_new_ones_replace_them_at_once(host: Net) -> None:
+    async with running(host) as (balancer, log):
+        for wanted in (WANTED, tables(6, rows=rows(6, weight=32, size=1024)), tables(5, rows=rows(5))):
+            await balancer.set(wanted)
+            (service,) = wanted.services
+            await eventually_async(lambda wanted=wanted: log[-1].alive == wanted.alive and log[-1].in_force)  # type: ignore[misc]  # mypy cannot infer defaults
+            name = rows_name(service)
+            await eventually_async(lambda name=name: name in listed(host).sets)  # type: ignore[misc]  # as above
+            await eventually_async(lambda: sum(".rows." in one for one in listed(host).sets) == 1)
+            seen = listed(host).sets[name]
+            assert seen.elements == dict(enumerate(packed(service.rows)))
+        assert log[-1].drift_repairs == 0
+
+
+def listed(host: Net) -> SeenTable:
+    """Return our table as nft lists it."""
+    return parse_listing(host.inside("lb", "nft", "-j", "list", "table", "inet", TABLE))
 
 
 async def test_removal_takes_all_that_is_ours_and_nothing_else(host: Net) -> None:

@@ -40,7 +40,7 @@ anything = st.recursive(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-# A status is large: on a busy machine a handful takes more than the second that the check allows.
+# How long a whole status takes to think up says nothing about the codec.
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_answer_comes_back_as_it_was(kind: type[T], data: st.DataObject) -> None:
