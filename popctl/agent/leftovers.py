@@ -31,6 +31,12 @@ def remove_here(places: tuple[Marks, ...], tables: bool) -> int:  # noqa: FBT001
     return remove(places, tables=tables)
 
 
+async def keep_clean(configured: Configured, loop: Loop) -> None:
+    """Remove them once, and last as long as the agent: a part that ends would end it."""
+    await remove_leftovers(configured, loop)
+    await asyncio.Event().wait()
+
+
 async def remove_leftovers(configured: Configured, loop: Loop, *, remove: Remove = remove_here) -> None:
     """Remove them, however often it takes, and say in the record that they are gone."""
     if not configured.leftovers:

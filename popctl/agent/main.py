@@ -32,7 +32,7 @@ from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestor
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
-from popctl.agent.leftovers import remove_leftovers
+from popctl.agent.leftovers import keep_clean
 from popctl.agent.load_store import FILE, LoadKeeper
 from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
@@ -186,7 +186,7 @@ class Agent:
                     *self._load_parts(),
                     *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
-                    remove_leftovers(self._configured, self._loop),
+                    keep_clean(self._configured, self._loop),
                 )
             ]
             ending = await self._until_told()

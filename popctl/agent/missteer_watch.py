@@ -100,6 +100,8 @@ class MissteerWatch:
     async def run(self) -> None:
         """Look until cancelled."""
         async with asyncio.TaskGroup() as group:
+            # Where nobody can be asked there is nothing to do, for ever: a part that ends would end the agent.
+            group.create_task(asyncio.Event().wait())
             for backend in self._asked:
                 if backend.meter is None:
                     group.create_task(self._ask(backend))

@@ -130,7 +130,7 @@ def test_without_its_section_the_balancer_leaves_the_host_and_with_it_comes_back
         eventually(lambda: nft(in_force, "list", "tables").split("\n") == ["table inet foreign", ""])
         rules = [in_force.driver.exec(in_force.name, ["ip", family, "rule"]).stdout for family in ("-4", "-6")]
         assert not any("5100:" in text for text in rules)
-        assert in_force.announced()
+        eventually(in_force.announced)
         in_force.write(QUICK, before)
         in_force.agent(signal.SIGHUP)
         eventually(lambda: balancer(in_force).get("in_force"), within_s=15)

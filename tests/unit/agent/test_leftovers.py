@@ -7,9 +7,11 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
+import pytest
+
 from popctl.agent.configured import Configured
 from popctl.agent.events import TablesChanged
-from popctl.agent.leftovers import remove_leftovers
+from popctl.agent.leftovers import keep_clean, remove_leftovers
 from popctl.config.ids import record_path
 from popctl.lb.balancer import KernelError
 from popctl.model.balancer import BalancerActual, Marks
@@ -57,6 +59,14 @@ async def test_tables_and_rules_go_and_the_record_says_so(tmp_path: Path) -> Non
         await remove_leftovers(configured(pop, OLD), agent.loop, remove=host.remove)
     assert host.removed == [((4000,), True)]
     assert decode(record_path(pop).read_bytes()).marks == ()
+
+
+async def test_the_part_lasts_when_its_work_is_done(tmp_path: Path) -> None:
+    pop = api_rig.small_pop(tmp_path)
+    async with api_rig.running(pop) as agent:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await keep_clean(configured(pop), agent.loop)
 
 
 async def test_nothing_is_looked_at_where_there_was_never_a_balancer(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from threading import Event
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
@@ -109,6 +110,13 @@ async def running(charons: Charons, clock: list[float], walk_every_s: float = 30
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_it_lasts_where_nobody_can_be_asked() -> None:
+    watch = MissteerWatch(pops.pop(), lambda: 0.0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await watch.run()
 
 
 async def test_charon_is_asked_where_no_meter_tells() -> None:
