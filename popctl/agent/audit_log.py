@@ -15,6 +15,7 @@ import structlog
 from popctl.agent.api_peer import RateLimit
 from popctl.model.instant import Instant
 from popctl.wire import audit
+from popctl.wire.audit_api import AuditTail, tail
 
 _LOG = structlog.get_logger("popctl.audit")
 
@@ -61,12 +62,29 @@ class AuditLog:
         _LOG.warning("order refused", **{name: value for name, value in entry.items() if name != "before"})
         await self._write(entry)
 
+    async def last(self, count: int) -> AuditTail:
+        """Return the last lines, for people."""
+        return await asyncio.to_thread(_last, self.path, count)
+
     async def _write(self, entry: Mapping[str, Any]) -> bool:
         # Two writers at once would chain to the same line.
         async with self._one_at_a_time:
             written = await asyncio.to_thread(_append, self.path, entry)
         self.failures += not written
         return written
+
+
+def _last(path: Path, count: int) -> AuditTail:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = max(size - _LONGEST_LINE_BYTES, 0)
+            file.seek(begin)
+            # The first one may be the end of a line.
+            lines = file.read().splitlines()[1 if begin else 0 :]
+    except FileNotFoundError:
+        lines = []
+    return tail(lines[-count:])
 
 
 def _append(path: Path, entry: Mapping[str, Any]) -> bool:
@@ -87,10 +105,10 @@ def _append(path: Path, entry: Mapping[str, Any]) -> bool:
 def _append_durably(descriptor: int, entry: Mapping[str, Any]) -> None:
     size = os.fstat(descriptor).st_size
     begin = max(size - _LONGEST_LINE_BYTES, 0)
-    tail = os.pread(descriptor, size - begin, begin)
+    found = os.pread(descriptor, size - begin, begin)
     # What a crash left unfinished stays as it is, on a line of its own: it must not swallow this one.
-    mend = b"" if not tail or tail.endswith(b"\n") else b"\n"
-    line = mend + audit.encode(entry, tail.rstrip(b"\n").rpartition(b"\n")[2])
+    mend = b"" if not found or found.endswith(b"\n") else b"\n"
+    line = mend + audit.encode(entry, found.rstrip(b"\n").rpartition(b"\n")[2])
     try:
         _write_durably(descriptor, line)
     except OSError:

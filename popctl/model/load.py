@@ -84,6 +84,8 @@ class Track:
     """EWMA."""
     peak: float
     """The highest value, fading."""
+    latest: float
+    """What the last look gave."""
     at: Instant
     """When it was last known."""
 

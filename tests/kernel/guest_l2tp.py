@@ -50,19 +50,23 @@ def reauthentication_of_the_server(pop: Pop) -> None:
     quick_mode_of_the_server(pop)
 
 
-def assert_nothing_was_lost_or_went_astray(pop: Pop, pings: dict[str, Pings], event: str) -> None:
-    """No ping is missing; and, packet by packet, what one end sent the other end got, through the balancer."""
+def assert_no_loss(pop: Pop, pings: dict[str, Pings], event: str) -> None:
+    """No ping is missing, nobody refused a packet, and everybody is where he was."""
     lost = {c: each.lost for c, each in pings.items() if each.lost}
     assert (lost, pop.refusals()) == ({}, {}), event
     assert [pop.homes(c) for c in CLIENTS] == [{HOME}] * 2, event
 
-    def all_arrived() -> bool:
+
+def assert_all_arrived(pop: Pop) -> None:
+    """Packet by packet since the clients signed on: what one end sent the other end got, through the balancer."""
+
+    def equal() -> bool:
         seen, steered = pop.wire(), pop.steered()
-        assert (seen["other got"], steered[OTHER], steered[-1]) == (0, 0, 0), (event, seen, steered)
-        assert seen["clients sent"] == steered[HOME] == seen["home got"], (event, seen, steered)
+        assert (seen["other got"], steered[OTHER], steered[-1]) == (0, 0, 0), (seen, steered)
+        assert seen["clients sent"] == steered[HOME] == seen["home got"], (seen, steered)
         return seen["home sent"] == seen["clients got"]
 
-    eventually(all_arrived)
+    eventually(equal)
 
 
 def test_no_ping_is_lost_through_quick_modes_and_reauthentication_of_clients(pop: Pop) -> None:
@@ -72,7 +76,8 @@ def test_no_ping_is_lost_through_quick_modes_and_reauthentication_of_clients(pop
     for event in (quick_mode_of_clients, quick_mode_of_the_server, reauthentication_of_clients):
         with pop.pinging() as pings:
             event(pop)
-        assert_nothing_was_lost_or_went_astray(pop, pings, event.__name__)
+        assert_no_loss(pop, pings, event.__name__)
+    assert_all_arrived(pop)
 
 
 def test_no_ping_is_lost_when_the_server_reauthenticates(pop: Pop) -> None:
@@ -80,7 +85,8 @@ def test_no_ping_is_lost_when_the_server_reauthenticates(pop: Pop) -> None:
     pop.sign_on()
     with pop.pinging() as pings:
         reauthentication_of_the_server(pop)
-    assert_nothing_was_lost_or_went_astray(pop, pings, "reauthentication of the server")
+    assert_no_loss(pop, pings, "reauthentication of the server")
+    assert_all_arrived(pop)
 
 
 def test_no_ping_is_lost_when_clients_reauthenticate_at_a_draining_backend_after_a_restart(pop: Pop) -> None:
@@ -105,7 +111,8 @@ def test_no_ping_is_lost_when_clients_reauthenticate_at_a_draining_backend_after
         assert (pop.memory("by-address"), pop.memory("by-port")) == learnt
         with pop.pinging() as pings:
             reauthentication_of_clients(pop)
-        assert_nothing_was_lost_or_went_astray(pop, pings, "reauthentication of clients")
+        assert_no_loss(pop, pings, "reauthentication of clients")
+        assert_all_arrived(pop)
 
 
 def test_without_affinity_reauthentication_loses_the_client(pop: Pop) -> None:

@@ -179,17 +179,12 @@ class Pop:
                 pings.finish()
 
     def rekey(self, where: StrongSwan, what: Mapping[str, str]) -> None:
-        """Let one side start a quick mode or a re-authentication, and wait for new SPIs."""
-
-        def spis() -> set[bytes]:
-            return {
-                s for sa in where.sas() for s in (sa["initiator-spi"], *(c["spi-in"] for c in sa["child-sas"].values()))
-            }
-
-        before = spis()
+        """Let one side start quick modes or re-authentications, and wait until all of them are done there."""
+        wanted = 1 if where in self.clients.values() else len(CLIENTS)
+        before = _spis(where)
         with where.vici() as session:
             session.rekey(dict(what))
-        eventually(lambda: spis() - before, within_s=20)
+        eventually(lambda: len(_spis(where) - before) >= wanted, within_s=20)
 
     # What can be seen.
 
@@ -242,3 +237,12 @@ class Pop:
             self.history, found = follow(self.history, number, seen, self.looked_s, working=everybody, forget_s=600.0)
             told += found
         return tuple(told)
+
+
+def _spis(where: StrongSwan) -> set[bytes]:
+    return {
+        spi
+        for sa in where.sas()
+        if sa["state"] == b"ESTABLISHED"
+        for spi in (sa["initiator-spi"], *(c["spi-in"] for c in sa["child-sas"].values() if c["state"] == b"INSTALLED"))
+    }
