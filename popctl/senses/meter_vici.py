@@ -101,6 +101,8 @@ class ViciMeter:
         """Child SAs at the last walk."""
         self.classes: TrafficClasses | None = None
         """Between the last two walks."""
+        self.refused: int | None = None
+        """IKE messages for SAs that charon does not have, since it started; None: not told."""
         self.walk_problem: Unread | None = None
         """Why the last walk failed, if it did."""
 
@@ -115,7 +117,9 @@ class ViciMeter:
             counters = vici_meter.counters(stats, counted, pools)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever is raised says that nothing was read
             self._forget()
+            self.refused = None
             return unread(error)
+        self.refused = counters.invalid_spi
         before = self._before.swap(self._clock(), counters)
         return FIRST if before is None else meter_rates.ike(counters, before[1], before[0], self.children)
 

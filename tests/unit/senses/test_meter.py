@@ -30,7 +30,7 @@ from popctl.model.meter import (
 from popctl.model.pop import ViciEndpoint
 from popctl.model.reason import Reason
 from popctl.senses import meter, meter_rates
-from popctl.senses.meter import NOT_METERED, Meter, Sources
+from popctl.senses.meter import NOT_METERED, Meter, Sources, sample
 from popctl.senses.meter_events import MeterEvent, MeterEvents
 from popctl.senses.meter_failure import unread
 from popctl.senses.meter_host import HostMeter
@@ -100,6 +100,16 @@ def test_two_readings_give_shares_and_rates(proc: Path) -> None:
     assert [(link.name, link.tx_bit_s, link.drop_s) for link in links] == [("eth0", 4000.0, 1.0)]
     assert isinstance(tracked, Conntrack)
     assert (tracked.entries, tracked.insert_failed_s) == (10, 2.0)
+
+
+async def test_refused_esp_is_told_and_a_host_without_ipsec_tells_nothing(proc: Path) -> None:
+    host = HostMeter(proc=proc, sys=proc)
+    meter = Meter(host, clock=asyncio.get_running_loop().time)
+    assert (await meter.read()).refused_esp is None
+    (proc / "net" / "xfrm_stat").write_text("XfrmInNoStates          \t17\n")
+    snapshot = await meter.read()
+    assert (snapshot.refused_esp, snapshot.refused_ike) == (17, None)
+    assert sample(1, snapshot, 0.0).refused_esp == 17
 
 
 def test_a_counter_that_went_backwards_is_a_reset_not_a_rate(proc: Path) -> None:
