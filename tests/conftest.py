@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-# Time on a machine that others share says nothing about one example; where time is the matter, a test sets a deadline.
+# How long an example takes says something about the machine, and nothing about the property.
 settings.register_profile("popctl", deadline=None)
 settings.load_profile("popctl")
 

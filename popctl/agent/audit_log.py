@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -90,6 +91,8 @@ def _append(path: Path, entry: Mapping[str, Any]) -> bool:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
         try:
+            # `popctl doctor --fix` writes here too: two lines may not name the same one before them.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             _append_durably(descriptor, entry)
         finally:
             os.close(descriptor)

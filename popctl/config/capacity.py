@@ -10,7 +10,7 @@ from popctl.config import defaults
 from popctl.model.announce import Announce
 from popctl.model.capacity import LoadSettings, Policies
 from popctl.model.damping import Figures
-from popctl.model.load import Amounts, Resource
+from popctl.model.load import Amounts, LoadTiming, Resource
 from popctl.model.playbook import DEFAULT_LADDER, Level
 
 if TYPE_CHECKING:
@@ -38,6 +38,19 @@ def ladder(written: Iterable[schema.Level] | None) -> tuple[Level, ...]:
             upstreams=MappingProxyType({asn: Announce(rung) for asn, rung in one.upstreams.items()}),
         )
         for one in written
+    )
+
+
+def timing(written: schema.Load | None) -> LoadTiming:
+    """Return how samples become a load: the same in a PoP that load does not steer."""
+    if written is None:
+        return defaults.LOAD_TIMING
+    return LoadTiming(
+        smoothing_s=written.smoothing,
+        peak_half_life_s=written.peak_half_life,
+        stale_after_s=written.stale_after,
+        # Once in an interval of the meter, which is half of that.
+        look_after_s=0.4 * written.stale_after,
     )
 
 

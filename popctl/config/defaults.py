@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 from popctl.model.capacity import GatePolicy, LoadPolicy
 from popctl.model.damping import Figures
+from popctl.model.load import LoadTiming
 from popctl.model.probe import Cadence, Thresholds
 
 # Neighbours
@@ -34,6 +35,7 @@ MARK_BASE = 0x5B000000
 TABLE_BASE = 5100
 RULE_PRIORITY = 5100
 ICMP_COPIES_PER_S = 100
+LONGEST_SA_S = 86400.0
 
 # Probe methods
 IKE_VERSION: Final = 2
@@ -71,6 +73,7 @@ FLEET_REFRESH_S = 10.0
 # Load
 LOAD = LoadPolicy()
 GATE = GatePolicy()
+LOAD_TIMING = LoadTiming()
 GATE_VIEW_STALE_AFTER_S = 30.0
 """Longer than the 10 s of a simulated fleet: figures are measured every 5 s, and written no more than every 2 s."""
 FLAPS = Figures()

@@ -5,7 +5,19 @@ from typing import Literal
 from pydantic import Field
 
 from popctl.config import defaults
-from popctl.config.fields import AbsolutePath, Age, Amount, AsnKey, Duration, Label, Name, Points, Positive, Share
+from popctl.config.fields import (
+    AbsolutePath,
+    Age,
+    Amount,
+    AsnKey,
+    Duration,
+    Label,
+    Name,
+    Points,
+    Positive,
+    Seconds,
+    Share,
+)
 from popctl.config.schema_probes import Section
 
 Rung = Literal["normal", "depreferred", "graceful-shutdown", "withdrawn"]
@@ -123,6 +135,16 @@ class Load(Section):
     )
     restore_dwells: Positive = Field(
         default=defaults.LOAD.restore_dwells, description="A step is taken back after so many dwells at the earliest."
+    )
+    smoothing: Seconds = Field(
+        default=defaults.LOAD_TIMING.smoothing_s, description="Time constant of the average that decisions go by."
+    )
+    peak_half_life: Seconds = Field(
+        default=defaults.LOAD_TIMING.peak_half_life_s, description="A peak is forgotten by half after this."
+    )
+    stale_after: Seconds = Field(
+        default=defaults.LOAD_TIMING.stale_after_s,
+        description="What a meter did not tell for so long is unknown; twice the interval of `popctl meter`.",
     )
     gate: Gate = Field(default=Gate(), description="What the what-if gate demands of a step.")
     verification: Verification = Field(

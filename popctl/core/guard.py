@@ -178,6 +178,11 @@ def floor_refusal(
 ) -> Reason | None:
     """Return what speaks against `pop` leaving `service`; None if enough PoPs on duty serve without it."""
     counted = [member for name, member in members.items() if name != pop and member.counts(service)]
+    return _refusal(policy, counted, region, members)
+
+
+def _refusal(policy: FloorPolicy, counted: list[Member], region: str, members: Mapping[str, Member]) -> Reason | None:
+    """Return what speaks against leaving `counted` alone with the demand on all."""
     if len(counted) < policy.minimum_announcing:
         return Reason.FLEET_FLOOR
     needed = policy.minimum_per_region.get(region, 0)
@@ -253,16 +258,17 @@ def wants_standing(
         return False
     if not (own.good and own.announced):
         return False
-    duty: list[str] = []
+    duty: dict[str, Member] = {}
     holders: list[str] = []
+    # One pass: there may be a thousand of them, and this is asked on every turn of a quiet PoP.
     for name, member in view.members.items():
         if service in member.record.asking:
             return False
         if member.counts(service):
-            duty.append(name)
+            duty[name] = member
         elif _stands_ready(member, service):
             holders.append(name)
-    if floor_refusal(policy, service, pop, region, view.members) is not None:
+    if _refusal(policy, [one for name, one in duty.items() if name != pop], region, view.members) is not None:
         return False
     limit = ceil(policy.standing_share * max(len(duty) + len(holders) - policy.minimum_announcing, 0))
     if held or pop in holders:

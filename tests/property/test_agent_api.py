@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 # Any text but lone surrogates, which JSON cannot carry in UTF-8, and any finite number.
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""How long a whole status takes to think up on a busy machine says nothing about the codec."""
 KINDS = (Status, Why, Intents, OrderReply, Check, WhoAmI, AuditTail, Problem)
 
 names = st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=20)
@@ -42,8 +44,7 @@ anything = st.recursive(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-# How long a whole status takes to think up says nothing about the codec.
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(PATIENT, max_examples=30)
 @given(data=st.data())
 def test_answer_comes_back_as_it_was(kind: type[T], data: st.DataObject) -> None:
     value = data.draw(st.from_type(kind))
@@ -60,7 +61,7 @@ def test_garbage_raises_only_wire_error_from_an_answer(kind: type[T], body: byte
 
 
 @given(data=st.data())
-@settings(max_examples=200)
+@settings(PATIENT, max_examples=200)
 def test_damaged_answer_raises_only_wire_error_or_is_read(data: st.DataObject) -> None:
     """Right keys with wrong values go deepest into the decoder."""
     good = json.loads(encode(data.draw(st.from_type(Status))))
