@@ -120,7 +120,7 @@ def _installation(directory: Path, user: str) -> Installation:
     share = shared_files()
     return Installation(
         directory=directory.absolute(),
-        relay=share / "relay.py",
+        relay=share / "relay",
         template=share / "exabgp.conf.tmpl",
         python=Path(sys.executable),
         user=user,
