@@ -78,10 +78,11 @@ def blind(case: Case, policy: GatePolicy, now: Instant) -> Reason | None:
     ):
         return Reason.PLAYBOOK_FOREIGN
     oldest = now - policy.view_stale_after_s
-    heard = [pop.at for pop in fleet.pops.values() if pop.announcing]
-    fresh = [at for at in heard if at >= oldest]
-    members = len(heard) + len(fleet.silent)
-    return Reason.FLEET_VIEW_STALE if len(fresh) < policy.fresh_share * members else None
+    stale = [pop for pop in fleet.pops.values() if pop.at < oldest and pop.announcing]
+    unheard = [pop for pop in fleet.pops.values() if not pop.announcing]
+    members = len(fleet.pops) - len(unheard) + len(fleet.silent)
+    fresh = len(fleet.pops) - len(unheard) - len(stale)
+    return Reason.FLEET_VIEW_STALE if fresh < policy.fresh_share * members else None
 
 
 def judge(case: Case, before: int, after: int, policy: GatePolicy, now: Instant) -> Verdict:

@@ -282,7 +282,7 @@ def _mine_stands_ready(pop: str, service: str, view: FleetView) -> bool:
 
 
 def _somebody_before(pop: str, service: str, view: FleetView) -> bool:
-    return any(name < pop and member.counts(service) for name, member in view.members.items())
+    return any(view.members[name].counts(service) for name in view.members if name < pop)
 
 
 def _stands_ready(member: Member, service: str) -> bool:
