@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from popctl.core import load
+from popctl.core import health, load
 from popctl.model.instant import NEVER, Instant
 from popctl.model.load import Amounts, PopLoad, Resource, Tightness
 from popctl.model.pop import Pop
@@ -63,7 +63,7 @@ def weigh(pop: Pop, view: View, verdicts: Mapping[int, Verdict | None], now: Ins
         return None
     serving = [number for number in members if verdicts[number] in (Verdict.UP, Verdict.UNKNOWN)]
     healthy = [number for number in serving if verdicts[number] is Verdict.UP]
-    carrying = [number for number in members if verdicts[number] is not Verdict.DOWN]
+    carrying = [number for number in members if number in serving or _drains_alive(number, pop, view, verdicts, now)]
     capacity = _capacity(limits[number] for number in serving)
     felt = _total(pop, view, serving, now)
     everything = felt if carrying == serving else _total(pop, view, carrying, now)
@@ -81,6 +81,13 @@ def weigh(pop: Pop, view: View, verdicts: Mapping[int, Verdict | None], now: Ins
         at=min((max((track.at for track in one.tracks.values()), default=0.0) for one in loads), default=0.0),
         until=min((load.next_stale(one, pop.load_timing, now) for one in loads), default=NEVER),
     )
+
+
+def _drains_alive(number: int, pop: Pop, view: View, verdicts: Mapping[int, Verdict | None], now: Instant) -> bool:
+    """Return whether a backend that drains still serves somebody: one that was switched off afterwards does not."""
+    if verdicts[number] is not None:
+        return False
+    return health.backend_verdict(pop.backends[number], view.health, now)[0] is not Verdict.DOWN
 
 
 def _members(pop: Pop) -> list[int]:

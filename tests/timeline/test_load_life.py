@@ -14,6 +14,7 @@ from popctl.agent.replay import replay
 from popctl.model.announce import Announce
 from popctl.model.capacity import LoadMemory, LoadPolicy, Policies
 from popctl.model.fleet import PermitState
+from popctl.model.load import LoadSample, Resource
 from popctl.model.playbook import DEFAULT_LADDER, Level, PlaybookInForce
 from popctl.model.reason import Reason
 from tests.pops import SECOND_ROUTER, VIP6, neighbor
@@ -250,6 +251,23 @@ def test_a_backend_that_drains_takes_its_room_along() -> None:
     found = story.decision.desired.load
     assert found is not None
     assert found.tightness.at_least == pytest.approx(0.7), "35 of 50 at the one that is left"
+
+
+def test_a_backend_that_was_drained_and_switched_off_leaves_the_load_of_the_pop_known() -> None:
+    fleet = _fleet(end=20.0)
+    story = fleet.pops["b"].story
+    story.orders_drain(15.0, "b2")
+    fleet.healthy_at("a", begin=20.0, end=60.0)
+    story.passes(1, begin=20.0, end=60.0)
+    story.refuses(2, begin=20.0, end=60.0)
+    fleet.run_to(20.0)
+    fleet.deaf = frozenset("b")
+    for second in range(20, 40):
+        story.happens(float(second), LoadSample(backend=1, at=float(second), used={Resource.SESSIONS: 50.0}))
+    fleet.run_to(39.0)
+    told = fleet.pops["a"].story.world.view().fleet.members["b"].record.report.load
+    assert told is not None
+    assert (dict(told.used), dict(told.capacity)) == ({Resource.SESSIONS: 50.0}, {Resource.SESSIONS: 100.0})
 
 
 def test_flap_damping_holds_back_a_change_and_says_when_it_will_be_made() -> None:
