@@ -112,6 +112,12 @@ class LoadFleet(FleetStory):
         story.happens(self.now, PlaybookChanged(book))
         one.story = story
 
+    def vanish(self, name: str) -> None:
+        """Let a PoP disappear: host, agent, routes, and with its lease its record."""
+        one = self.pops.pop(name)
+        self.names = tuple(other for other in self.names if other != name)
+        self.store.revoke(one.lease)
+
     def run_to(self, end: float) -> LoadFleet:
         while self.now < end:
             if self.now >= self._measured_at + METER_S - STEP_S / 2:
@@ -161,7 +167,7 @@ class LoadFleet(FleetStory):
         seen = [
             (distance + FARTHER[rungs[name]], name)
             for name, distance in place.distances.items()
-            if rungs[name] is not Announce.WITHDRAWN
+            if rungs.get(name, Announce.WITHDRAWN) is not Announce.WITHDRAWN
         ]
         return min(seen)[1] if seen else None
 

@@ -169,7 +169,7 @@ def test_orders_and_health_are_never_made_milder_by_load() -> None:
     assert len(fleet.steps) == 1
 
 
-def _withdrawing() -> LoadFleet:
+def _withdrawing(*, end: float = 300.0) -> LoadFleet:
     """PoP a is far too full, and only a withdraw helps; b and c can take all of it."""
     users = [
         Users(150.0, {"a": 0.0, "b": 100.0, "c": 300.0}),
@@ -183,7 +183,7 @@ def _withdrawing() -> LoadFleet:
         users=users,
         ladder=(DEFAULT_LADDER[0], DEFAULT_LADDER[3]),
     )
-    fleet.healthy(begin=0.0, end=300.0)
+    fleet.healthy(begin=0.0, end=end)
     return fleet
 
 
@@ -205,6 +205,28 @@ def test_a_withdraw_for_load_that_the_floor_refuses_is_not_made() -> None:
     assert not fleet.steps
     assert _said(fleet) == (Announce.NORMAL, Reason.NO_PERMIT)
     assert not fleet.pops["a"].now()[2], "nothing is wrong with its health: no alarm"
+
+
+def test_a_pop_that_load_has_withdrawn_is_back_at_once_when_the_others_do_not_serve_the_floor() -> None:
+    fleet = _withdrawing(end=30.0).run_to(25.0)
+    assert fleet.rung("a") is Announce.WITHDRAWN
+    fleet.healthy_at("a", begin=30.0, end=60.0)
+    for name in ("b", "c"):
+        # The host is gone: no word, no routes, no record.
+        fleet.vanish(name)
+    fleet.run_to(40.0)
+    assert fleet.rung("a") is Announce.NORMAL
+    assert fleet.steps[-1][1:3] == ("a", 0)
+
+
+def test_a_pop_that_load_has_withdrawn_is_back_when_nobody_can_say_who_serves() -> None:
+    fleet = _withdrawing().run_to(25.0)
+    fleet.store_up = False
+    fleet.run_to(25.0 + fleet.policy.view_age_bound_s - 2.0)
+    assert fleet.rung("a") is Announce.WITHDRAWN
+    fleet.run_to(25.0 + fleet.policy.view_age_bound_s + 2.0)
+    assert fleet.steps[-1][1:3] == ("a", 0)
+    assert fleet.rung("a") is Announce.NORMAL
 
 
 # One PoP alone: what is done without a gate.
