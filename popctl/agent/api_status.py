@@ -77,7 +77,7 @@ class Reporter:
             services=tuple(self._service(service, view, now) for service in pop.services),
             backends=tuple(self._backends.backend(backend, view, now) for backend in pop.backends.values()),
             intents=tuple(self._intent(intent, view, now) for intent in view.intents),
-            balancer=self._backends.balancer(view),
+            balancer=self._backends.balancer(view, now),
             load=self._load(view, now),
         )
 
@@ -133,7 +133,7 @@ class Reporter:
             ),
             sessions=self._sessions(view.actual),
             connected=view.actual.connected,
-            balancer=self._backends.balancer(view) if of_service in members.balanced(self._pop) else None,
+            balancer=self._backends.balancer(view, now) if of_service in members.balanced(self._pop) else None,
             load=self._load(view, now) if _moved_by_load(service, self._pop) else None,
         )
 

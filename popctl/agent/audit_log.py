@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import structlog
 from popctl.agent.api_peer import RateLimit
 from popctl.model.instant import Instant
 from popctl.wire import audit
+from popctl.wire.audit_api import AuditTail, tail
 
 _LOG = structlog.get_logger("popctl.audit")
 
@@ -60,6 +62,10 @@ class AuditLog:
         _LOG.warning("order refused", **{name: value for name, value in entry.items() if name != "before"})
         await self._write(entry)
 
+    async def last(self, count: int) -> AuditTail:
+        """Return the last lines, for people."""
+        return await asyncio.to_thread(_last, self.path, count)
+
     async def _write(self, entry: Mapping[str, Any]) -> bool:
         # Two writers at once would chain to the same line.
         async with self._one_at_a_time:
@@ -68,10 +74,25 @@ class AuditLog:
         return written
 
 
+def _last(path: Path, count: int) -> AuditTail:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = max(size - _LONGEST_LINE_BYTES, 0)
+            file.seek(begin)
+            # The first one may be the end of a line.
+            lines = file.read().splitlines()[1 if begin else 0 :]
+    except FileNotFoundError:
+        lines = []
+    return tail(lines[-count:])
+
+
 def _append(path: Path, entry: Mapping[str, Any]) -> bool:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
         try:
+            # `popctl doctor --fix` writes here too: two lines may not name the same one before them.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             _append_durably(descriptor, entry)
         finally:
             os.close(descriptor)
@@ -84,10 +105,10 @@ def _append(path: Path, entry: Mapping[str, Any]) -> bool:
 def _append_durably(descriptor: int, entry: Mapping[str, Any]) -> None:
     size = os.fstat(descriptor).st_size
     begin = max(size - _LONGEST_LINE_BYTES, 0)
-    tail = os.pread(descriptor, size - begin, begin)
+    found = os.pread(descriptor, size - begin, begin)
     # What a crash left unfinished stays as it is, on a line of its own: it must not swallow this one.
-    mend = b"" if not tail or tail.endswith(b"\n") else b"\n"
-    line = mend + audit.encode(entry, tail.rstrip(b"\n").rpartition(b"\n")[2])
+    mend = b"" if not found or found.endswith(b"\n") else b"\n"
+    line = mend + audit.encode(entry, found.rstrip(b"\n").rpartition(b"\n")[2])
     try:
         _write_durably(descriptor, line)
     except OSError:

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
 from importlib.metadata import version
@@ -28,10 +27,12 @@ from popctl.agent.api import Api, readings
 from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
+from popctl.agent.configured import Configured
 from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestored, StopOrdered
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
+from popctl.agent.leftovers import keep_clean
 from popctl.agent.load_store import FILE, LoadKeeper
 from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
@@ -44,7 +45,6 @@ from popctl.agent.steering import Steering
 from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
-from popctl.config.load import parse, read
 from popctl.lb.counters import read_counters_here
 from popctl.listen.errors import ListenError
 from popctl.model.pop import Pop
@@ -74,21 +74,6 @@ class Ending(Enum):
     STOPPED = "stopped"
     UNPROVEN = "unproven"
     REPLACE = "replace"
-
-
-@dataclass(frozen=True, slots=True)
-class Configured:
-    """A configuration and where it came from."""
-
-    pop: Pop
-    text: str
-    source: Path
-
-    @classmethod
-    def load(cls, source: Path) -> Configured:
-        """Read and check. Raises `ConfigError` with every problem."""
-        text = read(source)
-        return cls(parse(text, str(source)), text, source)
 
 
 class Agent:
@@ -128,6 +113,7 @@ class Agent:
                 *readings(lambda: self._api),
             ),
             counters=read_counters_here,
+            missteers=self._watch_sas.missteers.families,
         )
         last_seen = LastSeen()
         clocks = Clocks(monotonic=clock, wall=time.time)
@@ -136,7 +122,7 @@ class Agent:
             self._world,
             self._speaker,
             clock,
-            (self._journal, self._metrics, last_seen, self._watch_sas, Alarm(), self._load),
+            (self._journal, self._metrics, last_seen, self._watch_sas, self._watch_sas.missteers, Alarm(), self._load),
             self._steering,
             self._fleet,
         )
@@ -195,10 +181,12 @@ class Agent:
                     self._metrics.watch_lag(),
                     self._watch(),
                     self._watch_sas.run(),
+                    self._watch_sas.missteers.run(),
                     self._fleet.run(),
                     *self._load_parts(),
                     *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
+                    keep_clean(self._configured, self._loop),
                 )
             ]
             ending = await self._until_told()
@@ -330,6 +318,7 @@ def run(source: Path) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
+    configured.remember_ids()
     agent = Agent(configured)
     ending: Ending | None = None
     try:

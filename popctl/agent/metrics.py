@@ -107,7 +107,9 @@ class Metrics(Collector):
         version: str,
         readings: tuple[Reading, ...] = (),
         counters: Callable[[], Counters] = Counters,
+        missteers: Callable[[], Iterable[Metric]] = tuple,
     ) -> None:
+        self._missteers = missteers
         self._pop = pop
         self._world = world
         self._clock = clock
@@ -171,6 +173,7 @@ class Metrics(Collector):
         yield from self._bgp(view)
         if self._pop.tables is not None:
             yield from balancer_families(self._pop, view, self._decision, self._counters)
+            yield from self._missteers()
 
     def describe(self) -> Iterator[Metric]:
         """Return nothing: names do not clash in a registry of our own."""

@@ -1,19 +1,56 @@
-"""`popctl audit verify`: is the audit file what the agent wrote, line after line?"""
+"""`popctl audit`: who ordered what, and is the audit file what the agent wrote, line after line?"""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cyclopts import App
 
 from popctl.cli.exits import Exit
-from popctl.cli.options import AsJson, printable, write_json
+from popctl.cli.options import THE_AGENT, Agent, AsJson, as_document, attempt, printable, write_json
+from popctl.wire.audit import encode
 from popctl.wire.audit import verify as verify_lines
+from popctl.wire.audit_api import AuditLine
 
 AUDIT_FILE = Path("/var/lib/popctl/audit.jsonl")
 
+_LONGEST_LINE_BYTES = 2**20
+
 audit_app = App(name="audit", help="The file that keeps who changed what, and why.")
+
+
+@audit_app.command(name="list")
+def list_lines(*, last: int = 20, agent: Agent = THE_AGENT) -> int:
+    """List the last orders, taken and refused: when, who, what, why.
+
+    Parameters
+    ----------
+    last
+        How many, 500 at most.
+    """
+
+    def work() -> int:
+        found = agent.client().audit(last)
+        if agent.json:
+            write_json(as_document(found))
+        else:
+            sys.stdout.write("".join(f"{printable(_line(one))}\n" for one in found.lines) or "no orders yet\n")
+            if found.unreadable:
+                sys.stderr.write(f"popctl: {found.unreadable} lines cannot be read; see popctl audit verify\n")
+        return Exit.OK
+
+    return attempt(work, as_json=agent.json)
+
+
+def _line(one: AuditLine) -> str:
+    moment = datetime.fromtimestamp(one.unix_s, UTC).isoformat(sep=" ", timespec="seconds")
+    return f"{moment}  {one.owner}: {one.action} {one.what}; {one.reason or 'no reason given'}"
 
 
 @audit_app.command
@@ -31,8 +68,13 @@ def verify(file: Path = AUDIT_FILE, /, *, json: AsJson = False) -> int:
         with file.open("rb") as lines:
             found = verify_lines(lines)
     except OSError as error:
-        sys.stderr.write(f"popctl: {printable(str(file))}: {error.strerror}\n")
-        return Exit.NO_PERMISSION if isinstance(error, PermissionError) else Exit.USAGE
+        code = Exit.NO_PERMISSION if isinstance(error, PermissionError) else Exit.USAGE
+        problem = f"{printable(str(file))}: {error.strerror}"
+        if json:
+            write_json({"error": problem, "exit": int(code), "problem": None})
+        else:
+            sys.stderr.write(f"popctl: {problem}\n")
+        return code
     if json:
         document = {"entries": found.entries, "unchained": found.unchained, "last": found.last}
         write_json({**document, "problems": list(found.problems)})
@@ -43,3 +85,19 @@ def verify(file: Path = AUDIT_FILE, /, *, json: AsJson = False) -> int:
             f"{found.entries} entries{old}, {len(found.problems)} problems; last is {found.last or 'none'}\n"
         )
     return Exit.PROBLEMS if found.problems else Exit.OK
+
+
+def append(file: Path, entry: Mapping[str, Any]) -> None:
+    """Add a line to an audit file that is there, after whatever line is the last one. Raises `OSError`."""
+    descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        # The agent takes the same lock: two lines may not name the same one before them.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        size = os.fstat(descriptor).st_size
+        begin = max(size - _LONGEST_LINE_BYTES, 0)
+        tail = os.pread(descriptor, size - begin, begin)
+        mend = b"" if not tail or tail.endswith(b"\n") else b"\n"
+        os.write(descriptor, mend + encode(entry, tail.rstrip(b"\n").rpartition(b"\n")[2]))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

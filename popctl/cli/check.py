@@ -57,7 +57,8 @@ def check(
     except ConfigError as error:
         return _say(file, error.problems, (), as_json=json)
     problems, files = _generate(pop, write or DEFAULT_DIRECTORY, user)
-    problems = (*problems, *_playbook(pop))
+    # Only a host that ran it has a record; elsewhere there is nothing to contradict.
+    problems = (*_ids(pop), *problems, *_playbook(pop))
     if write is not None and not _exists(user):
         remedy = "create it, or name another one with --user"
         problems = (*problems, _problem("--user", user, "no such user on this host", remedy))
@@ -68,6 +69,12 @@ def check(
         except OSError as error:
             problems = (_problem(str(write), str(error), "cannot be written", "name a folder that can be written"),)
     return _say(file, problems, written, as_json=json)
+
+
+def _ids(pop: Pop) -> tuple[Problem, ...]:
+    from popctl.config.ids import followed  # noqa: PLC0415
+
+    return followed(pop, unix_s=time.time())[1]
 
 
 def _playbook(pop: Pop) -> Iterator[Problem]:

@@ -97,6 +97,8 @@ def _alarms(status: Status) -> Iterable[str]:
         yield "ExaBGP is not connected: nothing below about routes is proven"
     if status.balancer is not None and not status.balancer.in_force:
         yield f"the balancer is not in force: {status.balancer.problem or 'not read back yet'}"
+    for alarm in status.balancer.mis_steer_alarms if status.balancer is not None else ():
+        yield printable(alarm)
     if status.state_corrupt:
         yield "the state file cannot be believed; orders may be forgotten (popctl state reset)"
     if status.stopping:
@@ -143,7 +145,9 @@ def _backends(backends: Iterable[BackendStatus]) -> Table:
 def _balancer(balancer: BalancerStatus) -> Text:
     state = _colour("in force" if balancer.in_force else "not in force")
     counts = f"{balancer.writes} writes, {balancer.elements_changed} elements, {balancer.drift_repairs} repairs"
-    return Text("balancer ").append_text(state).append(f", since the start {counts}")
+    told = "unknown" if balancer.mis_steered is None else str(balancer.mis_steered)
+    steered = f"mis-steered packets {told}, split clients {balancer.split_clients}"
+    return Text("balancer ").append_text(state).append(f", since the start {counts}, {steered}")
 
 
 def _drains(backends: Iterable[BackendStatus]) -> Table:

@@ -52,6 +52,7 @@ def build(parts: Parts, secrets: Secrets) -> model.Pop:
         spi_plan=plan(parts),
         tables=bare_tables(parts),
         row_key=secrets[parts.balancer.secret_file] if parts.balancer.secret_file else None,
+        longest_sa_s=parts.balancer.longest_sa,
         fleet=None if parts.fleet is None else _fleet(parts.fleet),
         load_timing=capacity.timing(parts.load),
         load=None if parts.load is None else capacity.settings(parts.load, (part.key for part in parts.services)),

@@ -13,8 +13,9 @@ from zlib import crc32
 import structlog
 
 from popctl.fleet.errors import StoreError, WatchEndedError
-from popctl.fleet.ledger import Ledger, Pace
+from popctl.fleet.ledger import Ledger
 from popctl.fleet.line import Snapshot
+from popctl.fleet.target import Pace
 from popctl.model.instant import NEVER, Instant
 
 if TYPE_CHECKING:

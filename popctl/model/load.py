@@ -70,6 +70,10 @@ class LoadSample:
     unknown: Mapping[Resource, Reason] = field(default_factory=dict)
     """Why a resource is absent from `used`."""
     classes: TrafficClasses | None = None
+    refused_ike: int | None = None
+    """IKE messages for SAs that the daemon does not have, since it started; None: not told."""
+    refused_esp: int | None = None
+    """ESP packets for SAs that the kernel does not have, since boot; None: not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,8 @@ class Track:
     """EWMA."""
     peak: float
     """The highest value, fading."""
+    latest: float
+    """What the last look gave."""
     at: Instant
     """When it was last known."""
 

@@ -156,6 +156,8 @@ class Pop:
     members are: the shell builds the others, once per configuration, and fills them in on the way to the kernel."""
     row_key: Secret | None = None
     """What rows and row hashes are drawn from, the same on all balancers of the PoP; None: from the plan and the id."""
+    longest_sa_s: float = 86400.0
+    """How long an id rests after its backend was taken out: no SA that carries it lives longer."""
     fleet: FleetSettings | None = None
     """Whom it asks before it withdraws; None: nobody."""
     remote_api: RemoteApi | None = None

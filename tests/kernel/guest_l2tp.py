@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from popctl.core.missteer import split_clients
+from popctl.model.missteer import Split
 from tests.balancers import draining
 from tests.eventually import eventually
 from tests.kernel.guest_hand import FORGETFUL
@@ -50,19 +50,23 @@ def reauthentication_of_the_server(pop: Pop) -> None:
     quick_mode_of_the_server(pop)
 
 
-def assert_nothing_was_lost_or_went_astray(pop: Pop, pings: dict[str, Pings], event: str) -> None:
-    """No ping is missing; and, packet by packet, what one end sent the other end got, through the balancer."""
+def assert_no_loss(pop: Pop, pings: dict[str, Pings], event: str) -> None:
+    """No ping is missing, nobody refused a packet, and everybody is where he was."""
     lost = {c: each.lost for c, each in pings.items() if each.lost}
     assert (lost, pop.refusals()) == ({}, {}), event
     assert [pop.homes(c) for c in CLIENTS] == [{HOME}] * 2, event
 
-    def all_arrived() -> bool:
+
+def assert_all_arrived(pop: Pop) -> None:
+    """Packet by packet since the clients signed on: what one end sent the other end got, through the balancer."""
+
+    def equal() -> bool:
         seen, steered = pop.wire(), pop.steered()
-        assert (seen["other got"], steered[OTHER], steered[-1]) == (0, 0, 0), (event, seen, steered)
-        assert seen["clients sent"] == steered[HOME] == seen["home got"], (event, seen, steered)
+        assert (seen["other got"], steered[OTHER], steered[-1]) == (0, 0, 0), (seen, steered)
+        assert seen["clients sent"] == steered[HOME] == seen["home got"], (seen, steered)
         return seen["home sent"] == seen["clients got"]
 
-    eventually(all_arrived)
+    eventually(equal)
 
 
 def test_no_ping_is_lost_through_quick_modes_and_reauthentication_of_clients(pop: Pop) -> None:
@@ -72,7 +76,8 @@ def test_no_ping_is_lost_through_quick_modes_and_reauthentication_of_clients(pop
     for event in (quick_mode_of_clients, quick_mode_of_the_server, reauthentication_of_clients):
         with pop.pinging() as pings:
             event(pop)
-        assert_nothing_was_lost_or_went_astray(pop, pings, event.__name__)
+        assert_no_loss(pop, pings, event.__name__)
+    assert_all_arrived(pop)
 
 
 def test_no_ping_is_lost_when_the_server_reauthenticates(pop: Pop) -> None:
@@ -80,7 +85,8 @@ def test_no_ping_is_lost_when_the_server_reauthenticates(pop: Pop) -> None:
     pop.sign_on()
     with pop.pinging() as pings:
         reauthentication_of_the_server(pop)
-    assert_nothing_was_lost_or_went_astray(pop, pings, "reauthentication of the server")
+    assert_no_loss(pop, pings, "reauthentication of the server")
+    assert_all_arrived(pop)
 
 
 def test_no_ping_is_lost_when_clients_reauthenticate_at_a_draining_backend_after_a_restart(pop: Pop) -> None:
@@ -105,7 +111,8 @@ def test_no_ping_is_lost_when_clients_reauthenticate_at_a_draining_backend_after
         assert (pop.memory("by-address"), pop.memory("by-port")) == learnt
         with pop.pinging() as pings:
             reauthentication_of_clients(pop)
-        assert_nothing_was_lost_or_went_astray(pop, pings, "reauthentication of clients")
+        assert_no_loss(pop, pings, "reauthentication of clients")
+        assert_all_arrived(pop)
 
 
 def test_without_affinity_reauthentication_loses_the_client(pop: Pop) -> None:
@@ -115,7 +122,7 @@ def test_without_affinity_reauthentication_loses_the_client(pop: Pop) -> None:
     """
     pop.install(draining(FORGETFUL, OTHER))
     assert {pop.dial(c) for c in CLIENTS} == {HOME}
-    assert split_clients(pop.clients_at()) == ()
+    assert pop.look() == ()
     pop.install(draining(FORGETFUL, HOME))
     pop.rekey(pop.clients["c1"], IKE)
     eventually(lambda: OTHER in pop.homes("c1"))
@@ -126,4 +133,5 @@ def test_without_affinity_reauthentication_loses_the_client(pop: Pop) -> None:
     # No kernel and no daemon complains: the other backend decrypts, and has no L2TP tunnel to answer from ...
     assert pop.refusals() == {}
     # ... which is what the alarm goes by.
-    assert split_clients(pop.clients_at()) == (("192.0.2.2", 500, (HOME, OTHER)),)
+    assert pop.look() == ()
+    assert pop.look() == (Split(address="192.0.2.2", port=500, before=HOME, now=OTHER),)

@@ -89,6 +89,6 @@ def run(words: list[str], *, within_s: float) -> tuple[int, str]:
 
 def run_tests(file: str, names: list[str], *, within_s: float) -> str:
     """Run test functions of a guest file in one guest, and return pytest's own words, one line per test."""
-    options = ["-v", "-p", "no:cacheprovider", "-p", "no:randomly", "--timeout", "100"]
+    options = ["-v", "-p", "no:cacheprovider", "-p", "no:randomly", "--timeout", "180"]
     words = [sys.executable, "-m", "pytest", *options, *(f"tests/kernel/{file}::{name}" for name in names)]
     return run(words, within_s=within_s)[1]

@@ -12,7 +12,7 @@ import pytest
 
 from popctl.fleet.client import StoreFleet, Timeouts
 from popctl.fleet.etcd import EtcdLine, EtcdSettings, TlsFiles
-from popctl.fleet.ledger import Pace
+from popctl.fleet.target import Pace
 from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, PermitState, Stance
 from popctl.model.reason import Reason
 from tests.eventually import eventually_async

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from hashlib import blake2b
 from heapq import heapify, heappop
@@ -13,6 +14,7 @@ from topology.controllers import Seen
 from topology.scenario import EventKind
 from topology.simulation.curves import UNIT
 from topology.simulation.health import FleetHealth, Standing, Trouble
+from topology.simulation.oracle import Frozen, Oracle
 from topology.simulation.record import Done, Run, Tick
 from topology.simulation.streams import Streams
 
@@ -85,12 +87,17 @@ class Simulation:
             return tuple(sorted({one.pop for one in fleet.sessions if one.upstream == event.upstream}))
         return tuple(fleet.pop_named(name) for name in event.pops)
 
-    def run(self, watch: Callable[[], None] | None = None) -> Run:
-        """Run to the end."""
+    def run(self, watch: Callable[[], None] | None = None, *, judged: bool = False) -> Run:
+        """Run to the end. To be `judged` a run needs to know what would have been (`topology.simulation.oracle`)."""
+        oracle = Oracle(self) if judged else None
         for number in range(self.scenario.ticks):
-            self._tick(number)
+            if oracle is not None:
+                oracle.before(number, number * self.scenario.tick_s)
+            self.tick(number)
             if watch is not None:
                 watch()
+        if oracle is not None:
+            oracle.close(self.scenario.ticks)
         result = self.result
         result.exact = result.exact and self.world.routing.exact()
         result.suppressions = self.world.suppressions
@@ -100,7 +107,18 @@ class Simulation:
         result.digest = self._log.hexdigest()
         return result
 
-    def _tick(self, number: int) -> None:
+    def frozen(self) -> Simulation:
+        """Return a copy from here on, in which the controller stays as it is and nothing is recorded yet."""
+        world = self.world
+        kept = (*self._noise, self._losses, self._targets, self._names, self._sessions, self.scenario, *world.values())
+        memo: dict[int, object] = {id(one): one for one in kept}
+        memo[id(self.controller)] = Frozen(self.controller)
+        memo[id(self.result)] = Run(controller=Frozen.name, scenario=self.scenario)
+        memo[id(self._log)] = self._log.copy()
+        return deepcopy(self, memo)
+
+    def tick(self, number: int) -> None:
+        """Play one tick."""
         now = number * self.scenario.tick_s
         self._befall(now)
         served = self.world.serve(now)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from popctl.cli.client import AgentClient, PermissionDeniedError
+from popctl.cli.reach import UnixReach
 from popctl.model.observation import Outcome
 from popctl.model.reason import Reason
 from tests.eventually import eventually_async
@@ -111,7 +112,7 @@ def test_socket_of_another_user_is_no_permission(tmp_path: Path) -> None:
         os.seteuid(NOBODY)
         try:
             with pytest.raises(PermissionDeniedError) as caught:
-                AgentClient(tmp_path / "api.sock").status()
+                AgentClient(UnixReach(tmp_path / "api.sock")).status()
         finally:
             os.seteuid(0)
     assert caught.value.exit_code == 77

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from popctl.fleet.client import StoreFleet, Timeouts
-from popctl.fleet.ledger import Pace
 from popctl.fleet.memory import MemoryHub, MemoryLine
 from popctl.fleet.single import SingleFleet
 from popctl.fleet.store import MemoryStore, StoreBreachError
+from popctl.fleet.target import Pace
 from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, Stance
 from tests.eventually import eventually_async
 from tests.fleet_agents import SERVICE, report
