@@ -13,7 +13,7 @@ from popctl.agent.journal import Journal
 from popctl.agent.replay import replay
 from popctl.model.announce import Announce
 from popctl.model.capacity import LoadMemory, LoadPolicy, Policies
-from popctl.model.fleet import PermitState
+from popctl.model.fleet import FloorPolicy, PermitState
 from popctl.model.load import LoadSample, Resource
 from popctl.model.playbook import DEFAULT_LADDER, Level, PlaybookInForce
 from popctl.model.reason import Reason
@@ -156,6 +156,31 @@ def test_a_pop_that_health_holds_stands_for_the_others_on_the_level_of_its_rung_
     told = fleet.pops["a"].story.world.view().fleet.members["b"].record.report.load
     assert told is not None
     assert (told.level, dict(told.capacity)) == (1, dict.fromkeys(told.capacity, 0.0))
+    assert dict(told.used) == dict.fromkeys(Resource, 0.0), "nothing, and that is known"
+
+
+@pytest.mark.parametrize(
+    ("room", "said"),
+    [
+        (200.0, (Announce.WITHDRAWN, Reason.OPERATOR_WITHDRAW)),
+        (100.0, (Announce.DEPREFERRED, Reason.CAPACITY_FLOOR)),
+    ],
+)
+def test_a_floor_of_capacity_is_judged_by_what_the_pops_tell_of_themselves(
+    room: float, said: tuple[Announce, Reason]
+) -> None:
+    fleet = LoadFleet(
+        ("a", "b"),
+        policy=FloorPolicy(minimum_capacity_ratio=1.2),
+        capacities={"a": 100.0, "b": room},
+        users=[replace(NEAR_A, sessions=100.0), NEAR_B],
+        playbooks=False,
+    )
+    fleet.healthy(begin=0.0, end=60.0)
+    fleet.run_to(20.0)
+    fleet.pops["a"].story.orders_withdraw(20.5)
+    fleet.run_to(25.0)
+    assert _said(fleet) == said
 
 
 def test_orders_and_health_are_never_made_milder_by_load() -> None:
