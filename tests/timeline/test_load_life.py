@@ -183,6 +183,25 @@ def test_a_floor_of_capacity_is_judged_by_what_the_pops_tell_of_themselves(
     assert _said(fleet) == said
 
 
+def test_a_pop_without_a_living_backend_carries_nothing_that_is_unknown_and_so_others_may_still_leave() -> None:
+    fleet = LoadFleet(
+        ("a", "b", "c"),
+        policy=FloorPolicy(minimum_capacity_ratio=1.2),
+        capacities={"a": 100.0, "b": 100.0, "c": 300.0},
+        users=[Users(60.0, {"a": 0.0, "b": 60.0, "c": 90.0}), Users(10.0, {"a": 90.0, "b": 0.0, "c": 90.0})],
+        playbooks=False,
+    )
+    for name in ("b", "c"):
+        fleet.healthy_at(name, begin=0.0, end=60.0)
+    fleet.healthy_at("a", begin=0.0, end=20.0)
+    fleet.fails_at("a", "refused", begin=20.0, end=60.0)
+    fleet.run_to(30.0)
+    assert _said(fleet) == (Announce.WITHDRAWN, Reason.TOO_FEW_BACKENDS)
+    fleet.pops["b"].story.orders_withdraw(30.5)
+    fleet.run_to(35.0)
+    assert _said(fleet, "b") == (Announce.WITHDRAWN, Reason.OPERATOR_WITHDRAW)
+
+
 def test_orders_and_health_are_never_made_milder_by_load() -> None:
     fleet = _fleet().run_to(30.0)
     story = fleet.pops["a"].story
