@@ -131,6 +131,8 @@ class Popctl:
         self._store.arrive(seen.now_s)
         acts = []
         for pop in self._order:
+            if not seen.alive[pop]:
+                continue  # Where nothing serves there is no load to decide on, and perhaps no agent either.
             act = self._choose(pop, seen, tight[pop])
             if act is not None:
                 acts.append(act)

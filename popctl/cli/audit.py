@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from cyclopts import App
 
 from popctl.cli.exits import Exit
 from popctl.cli.options import THE_AGENT, Agent, AsJson, as_document, attempt, printable, write_json
-from popctl.wire.audit import encode
 from popctl.wire.audit import verify as verify_lines
 from popctl.wire.audit_api import AuditLine
 
 AUDIT_FILE = Path("/var/lib/popctl/audit.jsonl")
-
-_LONGEST_LINE_BYTES = 2**20
 
 audit_app = App(name="audit", help="The file that keeps who changed what, and why.")
 
@@ -85,19 +78,3 @@ def verify(file: Path = AUDIT_FILE, /, *, json: AsJson = False) -> int:
             f"{found.entries} entries{old}, {len(found.problems)} problems; last is {found.last or 'none'}\n"
         )
     return Exit.PROBLEMS if found.problems else Exit.OK
-
-
-def append(file: Path, entry: Mapping[str, Any]) -> None:
-    """Add a line to an audit file that is there, after whatever line is the last one. Raises `OSError`."""
-    descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        # The agent takes the same lock: two lines may not name the same one before them.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        size = os.fstat(descriptor).st_size
-        begin = max(size - _LONGEST_LINE_BYTES, 0)
-        tail = os.pread(descriptor, size - begin, begin)
-        mend = b"" if not tail or tail.endswith(b"\n") else b"\n"
-        os.write(descriptor, mend + encode(entry, tail.rstrip(b"\n").rpartition(b"\n")[2]))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

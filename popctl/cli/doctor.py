@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from popctl.cli.audit import AUDIT_FILE, append
+from popctl.cli.audit import AUDIT_FILE
 from popctl.cli.exits import Exit
 from popctl.cli.options import AsJson, printable, write_json
 
@@ -130,6 +130,8 @@ def _tell(audit: Path, done: list[str]) -> None:
     import os  # noqa: PLC0415
     import pwd  # noqa: PLC0415 - needed only here
 
+    from popctl.audit.file import append  # noqa: PLC0415 - same
+
     entry = {
         "unix_s": time.time(),
         "owner": pwd.getpwuid(os.getuid()).pw_name,
@@ -138,7 +140,7 @@ def _tell(audit: Path, done: list[str]) -> None:
         "commands": done,
     }
     try:
-        append(audit, entry)
+        append(audit, entry, create=False)
     except OSError as error:
         print(f"not audited: {printable(str(audit))}: {error.strerror}", file=sys.stderr)  # noqa: T201 - a command speaks
 

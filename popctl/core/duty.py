@@ -83,6 +83,23 @@ def load_ruling(service: Service, pop: Pop, view: View, since: Instant, now: Ins
     return guard.judge(wanted, pop.fleet.floor, view.fleet, now)
 
 
+_NEEDED = (Reason.FLEET_FLOOR, Reason.REGION_FLOOR, Reason.CAPACITY_FLOOR)
+
+
+def needed(service: Service, pop: Pop, view: View, now: Instant) -> Reason | None:
+    """Return why a service that load has withdrawn has to be announced again, if it has to.
+
+    It works. When the others do not serve the floor any more, or nobody can say whether they do, it is worth more than
+    the room it lacks. That somebody's load is not known is no such reason: it says nothing about who serves.
+    """
+    if pop.fleet is None:
+        return Reason.SINGLE_POP
+    if now > view.fleet.current_at + pop.fleet.floor.view_age_bound_s:
+        return Reason.FLEET_VIEW_STALE if view.fleet.connected else Reason.FLEET_UNREACHABLE
+    against = guard.floor_refusal(pop.fleet.floor, service.name, pop.name, pop.fleet.region, view.fleet.members)
+    return against if against in _NEEDED else None
+
+
 def forecast(service: Service, pop: Pop, view: View, now: Instant) -> tuple[int | None, Reason]:
     """Return how many others would be left serving if the PoP withdrew now by order, and what speaks against it.
 

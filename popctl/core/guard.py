@@ -206,7 +206,8 @@ def _capacity_refusal(ratio: float, counted: Iterable[Member], everybody: Iterab
         if not limits or len(limits) < len(capacities):
             # Somebody who is left has no limit.
             continue
-        used = [load.used[resource] for load in known if resource in load.used]
+        # Users on their way from one PoP to another are in no average for a while, but in the peak of where they were.
+        used = [max(load.used[resource], load.peak.get(resource, 0.0)) for load in known if resource in load.used]
         if len(used) < len(known):
             return Reason.CAPACITY_UNKNOWN
         if sum(limits) < ratio * sum(used):
@@ -282,7 +283,7 @@ def _mine_stands_ready(pop: str, service: str, view: FleetView) -> bool:
 
 
 def _somebody_before(pop: str, service: str, view: FleetView) -> bool:
-    return any(name < pop and member.counts(service) for name, member in view.members.items())
+    return any(view.members[name].counts(service) for name in view.members if name < pop)
 
 
 def _stands_ready(member: Member, service: str) -> bool:

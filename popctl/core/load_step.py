@@ -7,6 +7,7 @@ is kept as it is: a PoP that comes back comes back where it left.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -74,6 +75,7 @@ def look(pop: Pop, view: View, weight: Weight | None, movable: Iterable[Movable]
         # A new configuration has fewer levels.
         state = replace(state, level=len(ladder) - 1, since=now, pending=None)
     every = tuple(movable)
+    state = _called_back(state, pop, view, ladder, every, now)
     rulings: Mapping[str, Ruling] = {}
     if not any(one.free for one in every):
         state = state if every else _left(state, now)
@@ -83,6 +85,8 @@ def look(pop: Pop, view: View, weight: Weight | None, movable: Iterable[Movable]
     else:
         found, rulings = _choose(pop, view, weight, settings, state, every, now)
     until = min((found.until, weight.until, *(ruling.wake_at for ruling in rulings.values())))
+    if pop.fleet is not None and found.rungs.withdrawn:
+        until = min(until, _after(view.fleet.current_at + pop.fleet.floor.view_age_bound_s))
     decision = LoadDecision(
         level=found.level,
         name=found.rungs.name,
@@ -92,6 +96,31 @@ def look(pop: Pop, view: View, weight: Weight | None, movable: Iterable[Movable]
         settling=found.state.settling,
     )
     return LoadStep(rungs=found.rungs, state=found.state, decision=decision, rulings=rulings, until=until)
+
+
+def _called_back(
+    state: LoadState, pop: Pop, view: View, ladder: tuple[Level, ...], movable: tuple[Movable, ...], now: Instant
+) -> LoadState:
+    """Return the state of a PoP that load has withdrawn and the fleet needs: at the lowest preference, at once.
+
+    No gate and no dwell: while others are preferred to it nothing moves there, and if there is nobody else, anything is
+    better than nothing.
+    """
+    level = state.level
+    while level and ladder[level].withdrawn:
+        level -= 1
+    if level == state.level:
+        return state
+    reasons = (duty.needed(one.service, pop, view, now) for one in movable)
+    reason = next((one for one in reasons if one is not None), None)
+    if reason is None:
+        return state
+    return replace(state, level=level, since=now, reason=reason, pending=None)
+
+
+def _after(instant: Instant) -> Instant:
+    """Return the next instant that is later."""
+    return math.nextafter(instant, math.inf)
 
 
 def _left(state: LoadState, now: Instant) -> LoadState:

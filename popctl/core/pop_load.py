@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from popctl.core import load
+from popctl.core import health, load
 from popctl.model.instant import NEVER, Instant
 from popctl.model.load import Amounts, PopLoad, Resource, Tightness
 from popctl.model.pop import Pop
 from popctl.model.reason import Reason
 from popctl.model.view import Verdict, View
 
-_NO_ROOM: Amounts = dict.fromkeys(Resource, 0.0)
-"""What nobody can carry: the sum over no backend at all. An empty mapping would be a sum without a limit."""
+_NOTHING: Amounts = dict.fromkeys(Resource, 0.0)
+"""The sum over no backend at all. An empty mapping would be a capacity without a limit, or a load that is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +63,15 @@ def weigh(pop: Pop, view: View, verdicts: Mapping[int, Verdict | None], now: Ins
         return None
     serving = [number for number in members if verdicts[number] in (Verdict.UP, Verdict.UNKNOWN)]
     healthy = [number for number in serving if verdicts[number] is Verdict.UP]
-    carrying = [number for number in members if verdicts[number] is not Verdict.DOWN]
+    carrying = [number for number in members if number in serving or _drains_alive(number, pop, view, verdicts, now)]
     capacity = _capacity(limits[number] for number in serving)
     felt = _total(pop, view, serving, now)
     everything = felt if carrying == serving else _total(pop, view, carrying, now)
     tightness = load.tightness(felt.used, capacity, felt.missing)
     if len(healthy) < len(serving) and tightness.exact:
         tightness = replace(tightness, missing=Reason.TOO_FEW_KNOWN)
-    used, peak = everything.exact()
+    # Without a backend that serves somebody nothing is carried, and that is known.
+    used, peak = everything.exact() if carrying else (_NOTHING, _NOTHING)
     loads = [view.loads.get(number, load.UNHEARD) for number in carrying]
     return Weight(
         tightness=tightness,
@@ -78,9 +79,16 @@ def weigh(pop: Pop, view: View, verdicts: Mapping[int, Verdict | None], now: Ins
         peak=peak,
         capacity=capacity,
         certain=capacity if len(healthy) == len(serving) else _capacity(limits[number] for number in healthy),
-        at=min((max((track.at for track in one.tracks.values()), default=0.0) for one in loads), default=0.0),
+        at=min((max((track.at for track in one.tracks.values()), default=0.0) for one in loads), default=now),
         until=min((load.next_stale(one, pop.load_timing, now) for one in loads), default=NEVER),
     )
+
+
+def _drains_alive(number: int, pop: Pop, view: View, verdicts: Mapping[int, Verdict | None], now: Instant) -> bool:
+    """Return whether a backend that drains still serves somebody: one that was switched off afterwards does not."""
+    if verdicts[number] is not None:
+        return False
+    return health.backend_verdict(pop.backends[number], view.health, now)[0] is not Verdict.DOWN
 
 
 def _members(pop: Pop) -> list[int]:
@@ -91,7 +99,7 @@ def _members(pop: Pop) -> list[int]:
 
 def _capacity(limits: Iterable[Amounts]) -> Amounts:
     every = list(limits)
-    return load.add(every) if every else _NO_ROOM
+    return load.add(every) if every else _NOTHING
 
 
 def _total(pop: Pop, view: View, backends: Iterable[int], now: Instant) -> load.Total:

@@ -106,10 +106,11 @@ class StoreFleet:
             self._ledger.disconnected("stopped")
 
     async def release(self) -> None:
-        """End the lease, after `run` has ended."""
-        with suppress(StoreError):
-            await self._line.open()
-            await self._line.revoke()
+        """End the lease, after `run` has ended. The end of the agent does not wait for member after member."""
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(2 * self._timeouts.request_s):
+                await self._line.open()
+                await self._line.revoke()
         with suppress(StoreError):
             await self._line.close()
 

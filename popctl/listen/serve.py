@@ -22,7 +22,7 @@ from popctl.model.listen import Endpoint, TlsEndpoint
 HANDSHAKE_WITHIN_S: Final = 5.0
 SHUTDOWN_WITHIN_S: Final = 1.0
 _HANDSHAKES: Final = 16
-_HANDSHAKES_PER_HOST: Final = 4
+_HANDSHAKES_PER_HOST: Final = 8
 """One host that says nothing must not keep the others out."""
 _NO_DESCRIPTORS_WAIT_S: Final = 0.2
 _TIDY_EVERY_S: Final = 5.0

@@ -15,7 +15,7 @@ class AuditLine:
     unix_s: float
     owner: str
     action: str
-    """`place`, `lift`, `reset`, `expire` or `refused`."""
+    """`place`, `lift`, `reset`, `expire`, `refused`, or `doctor`: kernel settings were mended."""
     what: str
     """Kind and targets; of a refused order what could be read of it, and why it was refused."""
     reason: str | None
@@ -61,6 +61,8 @@ def _what(entry: dict[str, Any]) -> str:
         asked = entry.get("asked") or {}
         tried = f"{asked['kind']} {asked['target']}" if "kind" in asked else entry["request"]
         return f"{tried}: {entry['code']}: {entry['refusal']}"
+    if "commands" in entry:
+        return "; ".join(map(str, entry["commands"]))
     targets = " ".join(map(str, entry.get("targets", ())))
     return f"{entry.get('kind', '')} {targets}{' (forced)' if entry.get('forced') else ''}".strip()
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from base64 import b64decode, b64encode
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from tests.peers.exabgp import CHECKOUT, MD5, ExaBgp, edge_and_router
 from tests.unit.senses.test_meter import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
 PREFIX = "198.51.100.0/24"
 METER_S = 0.2
@@ -89,6 +89,24 @@ fleet:
 """
 
 
+class Agent:
+    """The agent of one PoP, as a process of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.start()
+
+    def start(self) -> None:
+        argv = [sys.executable, "-m", "popctl.agent", str(self._directory / "popctl.yaml")]
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        with (self._directory / "agent.log").open("ab") as log:
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(5)
+
+
 @dataclass
 class Site:
     """One PoP."""
@@ -97,7 +115,7 @@ class Site:
     directory: Path
     bird: Bird
     hub: Hub
-    agent: subprocess.Popen[bytes]
+    agent: Agent
 
     def route(self) -> str:
         """Return what the router has of the prefix; empty: nothing."""
@@ -175,19 +193,6 @@ def playbook() -> bytes:
     return json.dumps({**book, "pops": {"ams": {"steps": steps}, "fra": {}}}).encode()
 
 
-@contextmanager
-def _agent(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with (directory / "agent.log").open("wb") as log:
-        argv = [sys.executable, "-m", "popctl.agent", str(directory / "popctl.yaml")]
-        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(5)
-
-
 async def _site(stack: AsyncExitStack, number: int, *, capacity: float, port: int, etcd: str, directory: Path) -> Site:
     name = NAMES[number - 1]
     hosts = stack.enter_context(edge_and_router(f"ld{number}"))
@@ -204,7 +209,8 @@ async def _site(stack: AsyncExitStack, number: int, *, capacity: float, port: in
     hub = Hub(clock=asyncio.get_running_loop().time, interval_s=METER_S)
     stack.callback(hub.close)
     await stack.enter_async_context(serving(build(hub), UnixEndpoint(path=directory / "meter.sock")))
-    agent = stack.enter_context(_agent(directory))
+    agent = Agent(directory)
+    stack.callback(agent.kill)
     return Site(name, directory, bird, hub, agent)
 
 

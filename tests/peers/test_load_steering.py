@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from popctl.wire.errors import WireError
 from tests.eventually import eventually_async
 from tests.peers.load_site import Site, Sites, raised
 
@@ -21,6 +22,13 @@ async def all_announced(sites: Sites) -> None:
 
 async def stands(site: Site, level: int, reason: str) -> bool:
     return await site.load() == (level, reason)
+
+
+async def answers(site: Site) -> bool:
+    try:
+        return (await site.status()).inherited
+    except (OSError, WireError):
+        return False
 
 
 async def carries(site: Site, full: float) -> bool:
@@ -42,6 +50,12 @@ async def test_a_ramp_with_room_next_door_moves_users_there_and_back(tmp_path: P
         await eventually_async(lambda: stands(first, 1, "not-cool-enough"), within_s=30.0)
         record = sites.records()["ams"]
         assert (record["load"]["level"], record["load"]["capacity"]) == (1, {"sessions": 100.0})
+        told = first.heard()
+        first.agent.kill()
+        first.agent.start()
+        await eventually_async(lambda: answers(first), within_s=30.0)
+        await eventually_async(lambda: stands(first, 1, "not-cool-enough"), within_s=30.0)
+        assert (first.heard(), first.depreferred()) == (told, True), "a restart is seen by no router"
         sites.ramp = 0.3
         await eventually_async(lambda: first.route() and not first.depreferred(), within_s=30.0)
         await eventually_async(lambda: stands(first, 0, ""), within_s=30.0)

@@ -85,6 +85,8 @@ class LoadFleet(FleetStory):
     """PoPs whose meters have fallen silent."""
     steps: list[tuple[float, str, int, Reason | None]] = field(default_factory=list)
     """Every change of a level: when, where, to which, why."""
+    most_lost: float = 0.0
+    """The most at any measurement since `watched`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,10 +112,18 @@ class LoadFleet(FleetStory):
         story.happens(self.now, PlaybookChanged(book))
         one.story = story
 
+    def vanish(self, name: str) -> None:
+        """Let a PoP disappear: host, agent, routes, and with its lease its record."""
+        one = self.pops.pop(name)
+        self.names = tuple(other for other in self.names if other != name)
+        self.store.revoke(one.lease)
+
     def run_to(self, end: float) -> LoadFleet:
         while self.now < end:
             if self.now >= self._measured_at + METER_S - STEP_S / 2:
                 self._measured_at = self.now
+                if self.watched:
+                    self.most_lost = max(self.most_lost, self.lost())
                 for name, sessions in self.landing().items():
                     if name not in self.deaf:
                         measure(self.pops[name].story, sessions, self.now)
@@ -135,6 +145,12 @@ class LoadFleet(FleetStory):
         told = (route.med, route.communities)
         return next(rung for rung, found in neighbor.attributes.items() if (found.med, found.communities) == told)
 
+    def lost(self) -> float:
+        """Return how many sessions are above the capacity of their PoP, or reach none."""
+        carried = self.landing()
+        over = sum(max(0.0, sessions - self.capacities[name]) for name, sessions in carried.items())
+        return over + sum(place.sessions for place in self.users) - sum(carried.values())
+
     def landing(self) -> dict[str, float]:
         """Return how many sessions each PoP carries now."""
         return self._land({name: self.rung(name) for name in self.names})
@@ -151,7 +167,7 @@ class LoadFleet(FleetStory):
         seen = [
             (distance + FARTHER[rungs[name]], name)
             for name, distance in place.distances.items()
-            if rungs[name] is not Announce.WITHDRAWN
+            if rungs.get(name, Announce.WITHDRAWN) is not Announce.WITHDRAWN
         ]
         return min(seen)[1] if seen else None
 

@@ -13,7 +13,8 @@ from popctl.agent.journal import Journal
 from popctl.agent.replay import replay
 from popctl.model.announce import Announce
 from popctl.model.capacity import LoadMemory, LoadPolicy, Policies
-from popctl.model.fleet import PermitState
+from popctl.model.fleet import FloorPolicy, PermitState
+from popctl.model.load import LoadSample, Resource
 from popctl.model.playbook import DEFAULT_LADDER, Level, PlaybookInForce
 from popctl.model.reason import Reason
 from tests.pops import SECOND_ROUTER, VIP6, neighbor
@@ -155,6 +156,50 @@ def test_a_pop_that_health_holds_stands_for_the_others_on_the_level_of_its_rung_
     told = fleet.pops["a"].story.world.view().fleet.members["b"].record.report.load
     assert told is not None
     assert (told.level, dict(told.capacity)) == (1, dict.fromkeys(told.capacity, 0.0))
+    assert dict(told.used) == dict.fromkeys(Resource, 0.0), "nothing, and that is known"
+
+
+@pytest.mark.parametrize(
+    ("room", "said"),
+    [
+        (200.0, (Announce.WITHDRAWN, Reason.OPERATOR_WITHDRAW)),
+        (100.0, (Announce.DEPREFERRED, Reason.CAPACITY_FLOOR)),
+    ],
+)
+def test_a_floor_of_capacity_is_judged_by_what_the_pops_tell_of_themselves(
+    room: float, said: tuple[Announce, Reason]
+) -> None:
+    fleet = LoadFleet(
+        ("a", "b"),
+        policy=FloorPolicy(minimum_capacity_ratio=1.2),
+        capacities={"a": 100.0, "b": room},
+        users=[replace(NEAR_A, sessions=100.0), NEAR_B],
+        playbooks=False,
+    )
+    fleet.healthy(begin=0.0, end=60.0)
+    fleet.run_to(20.0)
+    fleet.pops["a"].story.orders_withdraw(20.5)
+    fleet.run_to(25.0)
+    assert _said(fleet) == said
+
+
+def test_a_pop_without_a_living_backend_carries_nothing_that_is_unknown_and_so_others_may_still_leave() -> None:
+    fleet = LoadFleet(
+        ("a", "b", "c"),
+        policy=FloorPolicy(minimum_capacity_ratio=1.2),
+        capacities={"a": 100.0, "b": 100.0, "c": 300.0},
+        users=[Users(60.0, {"a": 0.0, "b": 60.0, "c": 90.0}), Users(10.0, {"a": 90.0, "b": 0.0, "c": 90.0})],
+        playbooks=False,
+    )
+    for name in ("b", "c"):
+        fleet.healthy_at(name, begin=0.0, end=60.0)
+    fleet.healthy_at("a", begin=0.0, end=20.0)
+    fleet.fails_at("a", "refused", begin=20.0, end=60.0)
+    fleet.run_to(30.0)
+    assert _said(fleet) == (Announce.WITHDRAWN, Reason.TOO_FEW_BACKENDS)
+    fleet.pops["b"].story.orders_withdraw(30.5)
+    fleet.run_to(35.0)
+    assert _said(fleet, "b") == (Announce.WITHDRAWN, Reason.OPERATOR_WITHDRAW)
 
 
 def test_orders_and_health_are_never_made_milder_by_load() -> None:
@@ -168,7 +213,7 @@ def test_orders_and_health_are_never_made_milder_by_load() -> None:
     assert len(fleet.steps) == 1
 
 
-def _withdrawing() -> LoadFleet:
+def _withdrawing(*, end: float = 300.0) -> LoadFleet:
     """PoP a is far too full, and only a withdraw helps; b and c can take all of it."""
     users = [
         Users(150.0, {"a": 0.0, "b": 100.0, "c": 300.0}),
@@ -182,7 +227,7 @@ def _withdrawing() -> LoadFleet:
         users=users,
         ladder=(DEFAULT_LADDER[0], DEFAULT_LADDER[3]),
     )
-    fleet.healthy(begin=0.0, end=300.0)
+    fleet.healthy(begin=0.0, end=end)
     return fleet
 
 
@@ -204,6 +249,28 @@ def test_a_withdraw_for_load_that_the_floor_refuses_is_not_made() -> None:
     assert not fleet.steps
     assert _said(fleet) == (Announce.NORMAL, Reason.NO_PERMIT)
     assert not fleet.pops["a"].now()[2], "nothing is wrong with its health: no alarm"
+
+
+def test_a_pop_that_load_has_withdrawn_is_back_at_once_when_the_others_do_not_serve_the_floor() -> None:
+    fleet = _withdrawing(end=30.0).run_to(25.0)
+    assert fleet.rung("a") is Announce.WITHDRAWN
+    fleet.healthy_at("a", begin=30.0, end=60.0)
+    for name in ("b", "c"):
+        # The host is gone: no word, no routes, no record.
+        fleet.vanish(name)
+    fleet.run_to(40.0)
+    assert fleet.rung("a") is Announce.NORMAL
+    assert fleet.steps[-1][1:3] == ("a", 0)
+
+
+def test_a_pop_that_load_has_withdrawn_is_back_when_nobody_can_say_who_serves() -> None:
+    fleet = _withdrawing().run_to(25.0)
+    fleet.store_up = False
+    fleet.run_to(25.0 + fleet.policy.view_age_bound_s - 2.0)
+    assert fleet.rung("a") is Announce.WITHDRAWN
+    fleet.run_to(25.0 + fleet.policy.view_age_bound_s + 2.0)
+    assert fleet.steps[-1][1:3] == ("a", 0)
+    assert fleet.rung("a") is Announce.NORMAL
 
 
 # One PoP alone: what is done without a gate.
@@ -250,6 +317,23 @@ def test_a_backend_that_drains_takes_its_room_along() -> None:
     found = story.decision.desired.load
     assert found is not None
     assert found.tightness.at_least == pytest.approx(0.7), "35 of 50 at the one that is left"
+
+
+def test_a_backend_that_was_drained_and_switched_off_leaves_the_load_of_the_pop_known() -> None:
+    fleet = _fleet(end=20.0)
+    story = fleet.pops["b"].story
+    story.orders_drain(15.0, "b2")
+    fleet.healthy_at("a", begin=20.0, end=60.0)
+    story.passes(1, begin=20.0, end=60.0)
+    story.refuses(2, begin=20.0, end=60.0)
+    fleet.run_to(20.0)
+    fleet.deaf = frozenset("b")
+    for second in range(20, 40):
+        story.happens(float(second), LoadSample(backend=1, at=float(second), used={Resource.SESSIONS: 50.0}))
+    fleet.run_to(39.0)
+    told = fleet.pops["a"].story.world.view().fleet.members["b"].record.report.load
+    assert told is not None
+    assert (dict(told.used), dict(told.capacity)) == ({Resource.SESSIONS: 50.0}, {Resource.SESSIONS: 100.0})
 
 
 def test_flap_damping_holds_back_a_change_and_says_when_it_will_be_made() -> None:

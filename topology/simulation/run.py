@@ -30,7 +30,7 @@ _CHECK_EVERY: Final = 240
 
 
 _STALE_TICKS: Final = 2.5
-"""A reading that is older counts for nothing."""
+"""A reading or a view that is older counts for nothing."""
 
 
 class _Change(NamedTuple):
@@ -70,7 +70,9 @@ class Simulation:
         self._active: set[int] = set()
         self._unplug_at: dict[int, float] = {}
         self._heard = np.full(len(names), -np.inf)
-        """When each PoP last had a reading."""
+        """When each PoP last had a reading,"""
+        self._in_touch = np.full(len(names), -np.inf)
+        """and the store."""
         self._health = FleetHealth(fleet=world.fleet, stale_after_s=10 * self.scenario.tick_s)
         self._standing: dict[int, Standing] = {}
         """Of PoPs that health keeps from telling what their level says."""
@@ -127,6 +129,7 @@ class Simulation:
         self._heal(now)
         seen = self._read(number, now, served)
         self._heard[seen.metered] = now
+        self._in_touch[seen.connected] = now
         acts = self.controller.turn(seen)
         for act in acts:
             self._do(act, seen)
@@ -260,8 +263,8 @@ class Simulation:
 
     def _do(self, act: Act, seen: Seen) -> None:
         self._tell(act.pop, act.after, seen.now_s)
-        fresh = seen.now_s <= self._heard[act.pop] + _STALE_TICKS * self.scenario.tick_s
-        self.result.stale_acts += not (fresh and seen.connected[act.pop])
+        knew_at = min(self._heard[act.pop], self._in_touch[act.pop])
+        self.result.stale_acts += bool(seen.now_s > knew_at + _STALE_TICKS * self.scenario.tick_s)
         done = Done(
             at_s=seen.now_s,
             pop=self._names[act.pop],

@@ -56,7 +56,7 @@ class Invariant(StrEnum):
     """Within a dwell of a step, until something else happens, no more PoPs than without it are asked for more
     handshakes than they can do, unless fewer sessions wait for one."""
     STALE_DATA = "stale-data"
-    """No step without the store, or with a reading that is older than two ticks and a half."""
+    """No step with a reading, or a view of the fleet, that is older than two ticks and a half."""
     DETERMINISM = "determinism"
     """A second run has the same digest."""
 

@@ -108,15 +108,16 @@ async def test_status_and_why_tell_where_the_pop_stands_and_what_neighbours_keep
 async def test_a_preview_of_a_withdraw_says_where_the_load_would_land_and_who_would_be_too_full(tmp_path: Path) -> None:
     async with steered(tmp_path) as agent, api_rig.client_of(agent) as client:
 
-        async def landing() -> object:
+        async def landing() -> LandingStatus:
             answer = await client.get("/v1/preview/withdraw/vpn")
-            return decode(await answer.read(), WithdrawPreview).landing
+            told = decode(await answer.read(), WithdrawPreview).landing
+            assert told is not None
+            # Members, playbook and the own load become known one after another.
+            assert told.problem == ""
+            return told
 
-        await eventually_async(lambda: len(agent.world.view().fleet.members) > 0)
-        found = await landing()
+        found = await eventually_async(landing)
 
-    assert isinstance(found, LandingStatus)
-    assert found.problem == ""
     (fra,) = found.receivers
     assert (fra.pop, fra.sessions_before, fra.sessions_after, fra.over) == ("fra", 20.0, 100.0, True)
     assert list(landing_lines(found)) == ["  fra: 20 -> 100 sessions, 100% full, PAST ITS WATERMARK"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from popctl.agent.audit_log import AuditLog
+from popctl.audit.file import append
 from popctl.wire.audit import verify
 
 
@@ -58,6 +59,16 @@ async def test_caller_that_is_refused_without_end_fills_no_disk_and_is_counted(t
     await written.refusal("mallory", "mallory", None, {"code": "bad-request"})
     assert entries(written.path)[-1]["left_out"] == 440
     assert problems(written.path) == ()
+
+
+async def test_what_the_doctor_mended_is_in_the_same_chain_and_told_with_the_orders(tmp_path: Path) -> None:
+    written = log(tmp_path / "audit.jsonl")
+    await written.order("amy", "new kernel", {"action": "place", "kind": "drain", "targets": ("b1",), "after": []})
+    mended = {"unix_s": 1000.0, "owner": "root", "reason": "popctl doctor --fix", "action": "doctor"}
+    append(written.path, mended | {"commands": ["sysctl -w a=1"]}, create=False)
+    assert problems(written.path) == ()
+    told = await written.last(5)
+    assert [(one.owner, one.what) for one in told.lines] == [("amy", "drain b1"), ("root", "sysctl -w a=1")]
 
 
 async def test_file_that_cannot_be_written_is_said_and_counted(tmp_path: Path) -> None:
