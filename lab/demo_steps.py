@@ -16,6 +16,8 @@ _CLI = [edge.PYTHON, "-m", "popctl.cli.main"]
 _CLI_ENVIRONMENT = ["env", "PYTHONPATH=/opt/popctl", "PYTHONDONTWRITEBYTECODE=1"]
 _CHARON = ["charon-systemd"]
 _XL2TPD = ["xl2tpd", "-D", "-c", "/etc/xl2tpd/xl2tpd.conf", "-p", "/run/xl2tpd/pid", "-C", "/run/xl2tpd/l2tp-control"]
+_PLANNED_WORK = ("withdraw", "vpn", "--reason", "demo", "--drain", "2s", "--for", "10m")
+_WORK_S = 600.0
 _LEASE_S = 3.0
 _CROWD = 32
 _ENOUGH_PINGS = 20
@@ -107,10 +109,11 @@ class Story:
 
     def _orders(self) -> Iterator[Step]:
         yield self._step(
-            f"{self.other} is ordered out: withdraw --drain 2s",
-            lambda: self._order(self.other, "withdraw", "vpn", "--reason", "demo", "--drain", "2s", "--no-wait"),
+            f"{self.other} is taken out for planned work: withdraw --drain 2s --for 10m",
+            lambda: self._order(self.other, *_PLANNED_WORK, "--no-wait"),
             Expectation("its upstream sees graceful shutdown (65535:0)", self._shuts_down(self.other), 3.0),
             Expectation(f"{self.other} is withdrawn when the drain is over", self._withdrawn(self.other), 6.0),
+            Expectation("the order tells how far it has got, and when it ends", self._works(self.other), 6.0),
             Expectation(f"the client lands at {self.home}", self._lands_at(self.home), 6.0),
         )
         yield self._step(
@@ -118,6 +121,7 @@ class Story:
             lambda: self._restart_agent(self.other, signal.SIGKILL),
             Expectation("it answers again", lambda: self._scene.status(self.other) is not None, 10.0),
             Expectation("and still keeps the order", self._reason(self.other, "operator-withdraw"), 10.0),
+            Expectation("and its end", self._works(self.other), 10.0),
         )
         yield self._step(
             f"{self.other} is ordered back",
@@ -237,6 +241,13 @@ class Story:
         def holds() -> bool:
             status = self._scene.status(pop) or {}
             return any(one["reason"] == reason for one in status.get("services", ()))
+
+        return holds
+
+    def _works(self, pop: str) -> Callable[[], bool]:
+        def holds() -> bool:
+            orders = (self._scene.status(pop) or {}).get("intents", ())
+            return any(one["stage"] == "withdrawn" and 0 < one["expires_in_s"] <= _WORK_S for one in orders)
 
         return holds
 

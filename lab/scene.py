@@ -128,7 +128,7 @@ class Scene:
         """Return what the agent of a PoP says, hundredths of a second old at most; None when it does not answer."""
         heard_at, answer = self._heard.get(pop, (0.0, None))
         if time.monotonic() - heard_at > _FRESH_S:
-            answer = self._ask_status(pop)
+            answer = self.ask(pop, "/v1/status")
             self._heard[pop] = (time.monotonic(), answer)
         return answer
 
@@ -145,10 +145,11 @@ class Scene:
         finally:
             connection.close()
 
-    def _ask_status(self, pop: str) -> Mapping[str, Any] | None:
+    def ask(self, pop: str, path: str) -> Mapping[str, Any] | None:
+        """Read something from the agent of a PoP over its API; None when it does not answer, or not with 200."""
         connection = _UnixConnection(self.root(pop) / "run/popctl/api.sock")
         try:
-            connection.request("GET", "/v1/status")
+            connection.request("GET", path)
             response = connection.getresponse()
             answer: Mapping[str, Any] = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError):

@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority, and what it signs for servers and clients on loopback."""
+"""Certificates for tests: an authority, and what it signs for servers and clients, on loopback unless told."""
 
 from __future__ import annotations
 
@@ -52,12 +52,13 @@ class Authority:
         common_names: Sequence[str] | None = None,
         age: timedelta = timedelta(hours=1),
         password: str | None = None,
+        address: str = "127.0.0.1",
     ) -> Issued:
         """Return certificate and key, in files called `name`, which is the common name unless others are given."""
         key = ec.generate_private_key(ec.SECP256R1())
         common = (name,) if common_names is None else common_names
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one) for one in common])
-        alternatives = [x509.IPAddress(ip_address("127.0.0.1")), *map(x509.UniformResourceIdentifier, uris)]
+        alternatives = [x509.IPAddress(ip_address(address)), *map(x509.UniformResourceIdentifier, uris)]
         builder = (
             _builder(subject, self._certificate.subject, key.public_key(), age)
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says something about the machine, and nothing about the property.
+settings.register_profile("popctl", deadline=None)
+settings.load_profile("popctl")
 
 _REAL = ("peer", "lab")
 _MET_DAEMONS = ("real daemons", "yes")

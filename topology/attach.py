@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,16 +59,28 @@ class Attachment:
     """Node -> indices of the sessions with that upstream."""
 
 
-def attach(graph: FlatGraph, fleet: Fleet, *, source: str = "fleet") -> Attachment:
+def attach(
+    graph: FlatGraph, fleet: Fleet, *, source: str = "fleet", line_of: Callable[[int], int] | None = None
+) -> Attachment:
     """Find every session's upstream in the graph.
+
+    Args:
+        graph: the Internet.
+        fleet: who is attached to it.
+        source: the fleet's file, for problems.
+        line_of: where in the file a session stands, by its index; asked only about problems.
 
     Raises:
         TopologyError: with every session whose upstream the graph does not have, and with every bound that is passed.
     """
     nodes = [graph.node(session.upstream) for session in fleet.sessions]
     problems = [
-        Problem(file=source, line=0, text=f"session {session.name}: AS {session.upstream} is not in the AS graph")
-        for session, node in zip(fleet.sessions, nodes, strict=True)
+        Problem(
+            file=source,
+            line=line_of(index) if line_of is not None else 0,
+            text=f"session {session.name}: AS {session.upstream} is not in the AS graph",
+        )
+        for index, (session, node) in enumerate(zip(fleet.sessions, nodes, strict=True))
         if node is None
     ]
     if len(graph) > keys.MOST_ASES:

@@ -78,6 +78,7 @@ class _Reader:
         self._source = source
         self._problems: list[Problem] = []
         self._fields = 0
+        self._last = 0
         self._ended = True
         self._first: list[int] = []
         self._second: list[int] = []
@@ -89,6 +90,7 @@ class _Reader:
         self._problems.append(Problem(file=self._source, line=number, text=text))
 
     def take(self, number: int, line: str) -> None:
+        self._last = number
         if line[0] == "#":
             self._ended = line[-1] == "\n"
             if line.startswith(_REGION):
@@ -137,7 +139,7 @@ class _Reader:
 
     def finish(self) -> AsLinks:
         if not self._ended:
-            self._problem(0, "ends in the middle of a line: truncated")
+            self._problem(self._last, "ends in the middle of a line: truncated")
         elif not self._numbers and not self._problems:
             self._problem(0, "has no links")
         first, second = np.array(self._first, dtype=np.int64), np.array(self._second, dtype=np.int64)

@@ -99,6 +99,7 @@ class Popctl:
         ]
         self._meters = [load.UNHEARD] * count
         self._store = _Store({}, deque(), {}, {})
+        self._shared = FleetLoad(fleet=_FLEET, pops=self._store.pops, at=0.0)
         self._offsets = Streams(scenario.seed, "offset", self._names).uniform(0) * min(5.0, 0.5 * self._tick_s)
         self._order: list[int] = sorted(range(count), key=lambda pop: (float(self._offsets[pop]), pop))
         self.rows: Rows | None = None
@@ -122,12 +123,16 @@ class Popctl:
     def turn(self, seen: Seen) -> list[Act]:
         """Let every PoP read its meter, publish, and choose."""
         self._plan_anew(seen.now_s)
+        # One view for all who are connected: it shows the store as it is whenever somebody looks.
+        self._shared = FleetLoad(fleet=_FLEET, pops=self._store.pops, at=seen.now_s)
         full = max(1.0, _TOKEN_SHARE * len(self._names))
         self._tokens = min(full, self._tokens + full * self._tick_s / _MINUTE_S)
         tight = [self._listen(pop, seen) for pop in range(len(self._names))]
         self._store.arrive(seen.now_s)
         acts = []
         for pop in self._order:
+            if not seen.alive[pop]:
+                continue  # Where nothing serves there is no load to decide on, and perhaps no agent either.
             act = self._choose(pop, seen, tight[pop])
             if act is not None:
                 acts.append(act)
@@ -191,16 +196,18 @@ class Popctl:
     def _own(self, pop: int, meter: BackendLoad, limits: Amounts, now: float) -> tuple[PopLoad, Tightness]:
         tracks = load.known(meter, self._timing, now)
         state = self._states[pop]
+        used: dict[Resource, float] = {}
+        peak: dict[Resource, float] = {}
         if tracks:
-            used = {resource: track.smooth for resource, track in tracks.items()}
-            peak = {resource: track.peak for resource, track in tracks.items()}
+            for resource, track in tracks.items():
+                used[resource] = track.smooth
+                peak[resource] = track.peak
             tight = load.tightness(used, limits, {})
         else:
-            used, peak = {}, {}
             tight = load.tightness(NOTHING_KNOWN, limits, dict.fromkeys(limits, Reason.STALE))
         own = PopLoad(
             level=state.level,
-            announcing=not self._ladders[pop][state.level].withdrawn,
+            announcing=pop in self._world.announcing,
             used=used,
             peak=peak,
             capacity=limits,
@@ -209,12 +216,12 @@ class Popctl:
         )
         return own, tight
 
-    def _view(self, pop: int, own: PopLoad, seen: Seen, now: float) -> FleetLoad:
+    def _view(self, pop: int, own: PopLoad, seen: Seen) -> FleetLoad:
         name = self._names[pop]
         if not seen.connected[pop]:
             frozen = {**self._store.frozen[pop], name: own}
             return FleetLoad(fleet=_FLEET, pops=frozen, at=self._store.lost_at[pop])
-        return FleetLoad(fleet=_FLEET, pops=self._store.pops, at=now)
+        return self._shared
 
     def _choose(self, pop: int, seen: Seen, listened: tuple[PopLoad, Tightness]) -> Act | None:
         """Let one PoP choose; tell the store what it does."""
@@ -228,7 +235,7 @@ class Popctl:
             ladder=self._ladders[pop],
             playbook=self.playbook,
             playbook_age_s=moment - self._made_at,
-            fleet=self._view(pop, own, seen, moment),
+            fleet=self._view(pop, own, seen),
         )
         inputs = capacity.Inputs(tightness=tight, case=case, penalties=self._ledgers[pop], permitted=False)
         choice = capacity.choose(before, inputs, self._policies, moment)

@@ -25,9 +25,10 @@ import networkx as nx
 
 from topology.announce import LocalPref
 from topology.errors import Problem, TopologyError
-from topology.fleet_check import Checker
+from topology.fleet_check import Checker, line_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from topology.fleet import Fleet
@@ -61,6 +62,21 @@ def load_pop(path: Path, fleet: Fleet) -> Fleet:
         raise TopologyError([problem]) from error
     except (OSError, UnicodeDecodeError) as error:
         raise TopologyError([Problem(file=str(path), line=0, text=f"cannot be read: {error}")]) from error
+
+
+def line_finder(path: Path, fleet: Fleet) -> Callable[[int], int]:
+    """Return what tells the line of a session's upstream, by the session's index; 0 where the file is not JSON."""
+
+    def line(session: int) -> int:
+        pop = fleet.sessions[session].pop
+        place = session - next(index for index, one in enumerate(fleet.sessions) if one.pop == pop)
+        try:
+            text = path.read_text(encoding="utf-8")
+            return line_of(text, ("pops", pop, "sessions", place, "upstream"))
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    return line
 
 
 def parse(text: str, *, source: str) -> Fleet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -135,6 +135,8 @@ class Scenario:
     diurnal: Diurnal | None = None
     crowds: tuple[Crowd, ...] = ()
     events: tuple[Event, ...] = ()
+    file: Path | None = field(default=None, compare=False)
+    """Where it was read from, for problems that show later."""
 
     @property
     def ticks(self) -> int:

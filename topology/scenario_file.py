@@ -111,6 +111,7 @@ class _Reader(Fields):
             crowds=tuple(
                 self._crowd(one, ("crowd", index), regions, duration_s) for index, one in self.tables(top, "crowd")
             ),
+            file=self._path,
             events=tuple(
                 self._event(one, ("event", index), (sites, fleet), duration_s)
                 for index, one in self.tables(top, "event")

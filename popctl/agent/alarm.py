@@ -1,4 +1,4 @@
-"""The alarm: a log line when a service is held, and when that ends. The metric is for those who missed it."""
+"""The alarm: a log line when a service is held or load moves the PoP. The metrics are for those who missed it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import structlog
 
 from popctl.agent.events import Event
 from popctl.core.decide import Decision
+from popctl.model.desired import LoadDecision
 from popctl.model.instant import Instant
 
 _LOG = structlog.get_logger("popctl.guard")
@@ -16,6 +17,7 @@ class Alarm:
 
     def __init__(self) -> None:
         self._held: frozenset[str] = frozenset()
+        self._level: int | None = None
 
     def turn(self, now: Instant, events: tuple[Event, ...], decision: Decision | None) -> None:  # noqa: ARG002 - a sink
         """Say what began and what ended."""
@@ -28,3 +30,12 @@ class Alarm:
         for name in sorted(self._held - held.keys()):
             _LOG.warning("no longer held", service=name)
         self._held = frozenset(held)
+        self._moved(decision.desired.load)
+
+    def _moved(self, load: LoadDecision | None) -> None:
+        if load is None or load.level == self._level:
+            return
+        if load.level or self._level:
+            full = None if load.tightness.resource is None else round(load.tightness.at_least, 3)
+            _LOG.warning("load has moved the PoP", level=load.level, name=load.name, reason=load.reason, full=full)
+        self._level = load.level

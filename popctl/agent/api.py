@@ -21,7 +21,7 @@ from popctl.agent.api_gate import Gate, caller_of, read_order, reason_of
 from popctl.agent.api_orders import Clocks, Desk
 from popctl.agent.api_peer import CertificateDoor, Door, LocalDoor
 from popctl.agent.api_recent import LastSeen
-from popctl.agent.api_routes import ANY_QUERY, OPERATIONS
+from popctl.agent.api_routes import ANY_QUERY, DEFAULT_LINES, MAX_LINES, OPERATIONS
 from popctl.agent.api_status import Build, Reporter
 from popctl.agent.audit_log import AuditLog
 from popctl.agent.intents import IntentStore
@@ -163,6 +163,10 @@ class Api:
         caller = caller_of(request)
         return await _json(WhoAmI(name=await caller.name(), role=str(caller.role), pop=self._pop.name))
 
+    async def history(self, request: web.Request) -> web.Response:
+        """Answer `GET /v1/audit`."""
+        return await _json(await self.audit.last(_lines(request.query.getall("last", []))))
+
     async def place(self, request: web.Request) -> web.Response:
         """Answer `POST /v1/intents`."""
         order = await read_order(request)
@@ -227,6 +231,19 @@ async def _json(value: object, status: int = 200) -> web.Response:
     # Values are frozen, so another thread may read them while the loop goes on.
     body = await asyncio.to_thread(encode, value)
     return web.Response(body=body, status=status, content_type="application/json")
+
+
+def _lines(written: list[str]) -> int:
+    if not written:
+        return DEFAULT_LINES
+    text = written[0]
+    if len(written) == 1 and text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LINES)):
+        count = int(text)
+        if 1 <= count <= MAX_LINES:
+            return count
+    remedy = f"write a number from 1 to {MAX_LINES}, once"
+    problem = FieldProblem(key="?last", found=show(written), problem="not a number of lines", remedy=remedy)
+    raise api_problems.bad_request((problem,))
 
 
 def _prefix(text: str) -> Prefix:

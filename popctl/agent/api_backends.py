@@ -43,7 +43,7 @@ class BackendReporter:
             drain=next((self._drain(order, now) for order in view.intents if _drains(order, backend)), None),
         )
 
-    def balancer(self, view: View) -> BalancerStatus | None:
+    def balancer(self, view: View, now: Instant) -> BalancerStatus | None:
         """Return what the kernel was last seen to hold; None where there is no balancer."""
         if self._pop.tables is None:
             return None
@@ -54,6 +54,9 @@ class BackendReporter:
             elements_changed=actual.elements_changed,
             drift_repairs=actual.drift_repairs,
             problem=actual.problem,
+            mis_steered=self._watch.missteers.total(),
+            split_clients=self._watch.missteers.splits,
+            mis_steer_alarms=self._watch.missteers.alarms(now),
         )
 
     def _place(self, backend: Backend, view: View) -> PlaceStatus | None:

@@ -52,6 +52,8 @@ class LocalDoor:
     def caller(self, transport: asyncio.BaseTransport | None) -> Caller:
         """Return the user that the kernel names."""
         uid = peer_uid(transport)
+        if uid == _UNKNOWN_UID:
+            return Caller(key="nobody", role=None, names=("nobody, since the connection is gone",))
         return Caller(key=f"uid:{uid}", role=Role.OPERATE, uid=uid)
 
 

@@ -81,7 +81,7 @@ def bad_request(problems: tuple[FieldProblem, ...]) -> RefusedError:
 def no_role(names: Iterable[str]) -> RefusedError:
     """The certificate is good, and nobody gave it a role."""
     shown = ", ".join(names) or "no common name and no URI"
-    detail = f"the certificate carries: {shown}; remedy: put one of it into api.read or api.operate"
+    detail = f"the caller is: {shown}; remedy: put a name of the certificate into api.read or api.operate"
     return RefusedError(problem("no-role", detail))
 
 

@@ -8,9 +8,13 @@ from typing import Final
 
 from popctl.model.observation import IntentKind
 from popctl.wire.agent_api import Check, Intents, OrderReply, Status, WhoAmI, Why
+from popctl.wire.audit_api import AuditTail
 from popctl.wire.fleet_api import FleetStatus
 from popctl.wire.order_schema import NAME_SCHEMA, REASON_SCHEMA, JsonSchema
 from popctl.wire.preview_api import WithdrawPreview
+
+DEFAULT_LINES: Final = 20
+MAX_LINES: Final = 500
 
 ANY_QUERY: Final = frozenset(("/metrics", "/healthz"))
 """Paths where monitors may add parameters of their own."""
@@ -82,6 +86,13 @@ _KIND: Final = Parameter(
     name="kind", meaning="Of the order.", schema={"type": "string", "enum": [kind.value for kind in IntentKind]}
 )
 _TARGET: Final = Parameter(name="target", meaning="Whom the order is for; `*` is every service.", schema=NAME_SCHEMA)
+_LAST: Final = Parameter(
+    name="last",
+    meaning="How many lines.",
+    schema={"type": "integer", "minimum": 1, "maximum": MAX_LINES, "default": DEFAULT_LINES},
+    query=True,
+    required=False,
+)
 _WRITES: Final = ("state-corrupt", "not-written", "wrong-role", "cross-site")
 
 OPERATIONS: Final = (
@@ -119,6 +130,14 @@ OPERATIONS: Final = (
         handler="whoami",
         summary="Who the agent takes the caller for, and what that caller may do.",
         answer=WhoAmI,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/audit",
+        handler="history",
+        summary="The last orders, taken and refused.",
+        answer=AuditTail,
+        parameters=(_LAST,),
     ),
     Operation(
         method="POST",

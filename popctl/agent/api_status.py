@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from popctl.agent.api_backends import BackendReporter
+from popctl.agent.api_load import landing_status, load_status
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.loop import Loop
 from popctl.agent.sa_watch import SaWatch
@@ -24,6 +25,7 @@ from popctl.wire import agent_api as wire
 from popctl.wire.agent_api import RouteState
 from popctl.wire.agent_order import EVERY_SERVICE
 from popctl.wire.fleet_api import FleetStatus, fleet_status
+from popctl.wire.load_api import LoadStatus
 from popctl.wire.preview_api import ServicePreview, WithdrawPreview
 
 _NO_ROUTES = route_table()
@@ -75,7 +77,8 @@ class Reporter:
             services=tuple(self._service(service, view, now) for service in pop.services),
             backends=tuple(self._backends.backend(backend, view, now) for backend in pop.backends.values()),
             intents=tuple(self._intent(intent, view, now) for intent in view.intents),
-            balancer=self._backends.balancer(view),
+            balancer=self._backends.balancer(view, now),
+            load=self._load(view, now),
         )
 
     def fleet(self) -> FleetStatus | None:
@@ -88,7 +91,11 @@ class Reporter:
     def preview(self, target: str) -> WithdrawPreview:
         """Return what would follow if `target`, a service or all, were withdrawn now; nothing for an unknown one."""
         named = [one for one in self._pop.services if target in (EVERY_SERVICE, one.name)]
-        return WithdrawPreview(services=tuple(self._preview(service) for service in named))
+        moved = any(_moved_by_load(service, self._pop) for service in named)
+        return WithdrawPreview(
+            services=tuple(self._preview(service) for service in named),
+            landing=landing_status(self._pop, self._loop.world.view(), self._clock()) if moved else None,
+        )
 
     def _preview(self, service: Service) -> ServicePreview:
         view, now = self._loop.world.view(), self._clock()
@@ -126,7 +133,8 @@ class Reporter:
             ),
             sessions=self._sessions(view.actual),
             connected=view.actual.connected,
-            balancer=self._backends.balancer(view) if of_service in members.balanced(self._pop) else None,
+            balancer=self._backends.balancer(view, now) if of_service in members.balanced(self._pop) else None,
+            load=self._load(view, now) if _moved_by_load(service, self._pop) else None,
         )
 
     def services(self, names: frozenset[str]) -> tuple[wire.ServiceStatus, ...]:
@@ -147,6 +155,10 @@ class Reporter:
         turned_s = self._clock() - self._loop.turned_at
         turning = turned_s <= turned_within_s
         return wire.Check(healthy=turning and connected, turning=turning, connected=connected, turned_s=turned_s)
+
+    def _load(self, view: View, now: Instant) -> LoadStatus | None:
+        found = self._loop.decision.desired.load if self._loop.decision else None
+        return load_status(self._pop, view, found, now)
 
     def _service_of(self, prefix: Prefix) -> tuple[Service, Prefix] | None:
         for service in self._pop.services:
@@ -252,6 +264,10 @@ def route_state(key: RouteKey, wanted: Route | None, actual: Actual) -> RouteSta
         return RouteState.PROVEN if carried == wanted else RouteState.PENDING
     replayed = wanted is None and carried is not None
     return RouteState.PENDING if replayed else RouteState.SESSION_DOWN
+
+
+def _moved_by_load(service: Service, pop: Pop) -> bool:
+    return pop.load is not None and service.name in pop.load.services
 
 
 def _covers(whole: Prefix, part: Prefix) -> bool:

@@ -1,10 +1,8 @@
-"""The audit file: a line for each order, taken or refused, chained and synced. The codec is `popctl.wire.audit`."""
+"""The audit file: a line for each order, taken or refused, chained and synced."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,14 +10,12 @@ from typing import Any, Final
 import structlog
 
 from popctl.agent.api_peer import RateLimit
+from popctl.audit import file
 from popctl.model.instant import Instant
-from popctl.wire import audit
+from popctl.wire.audit_api import AuditTail
 
 _LOG = structlog.get_logger("popctl.audit")
 
-_MODE: Final = 0o600
-_LONGEST_LINE_BYTES: Final = 2**20
-"""Far more than before and after of every order of a PoP."""
 _REFUSALS_PER_S: Final = 1.0
 _REFUSALS_AT_ONCE: Final = 60.0
 _REMEMBERED_CALLERS: Final = 1024
@@ -60,6 +56,10 @@ class AuditLog:
         _LOG.warning("order refused", **{name: value for name, value in entry.items() if name != "before"})
         await self._write(entry)
 
+    async def last(self, count: int) -> AuditTail:
+        """Return the last lines, for people."""
+        return await asyncio.to_thread(file.last, self.path, count)
+
     async def _write(self, entry: Mapping[str, Any]) -> bool:
         # Two writers at once would chain to the same line.
         async with self._one_at_a_time:
@@ -70,32 +70,8 @@ class AuditLog:
 
 def _append(path: Path, entry: Mapping[str, Any]) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
-        try:
-            _append_durably(descriptor, entry)
-        finally:
-            os.close(descriptor)
+        file.append(path, entry, create=True)
     except OSError as error:
         _LOG.error("audit file not written", path=str(path), error=error.strerror)
         return False
     return True
-
-
-def _append_durably(descriptor: int, entry: Mapping[str, Any]) -> None:
-    size = os.fstat(descriptor).st_size
-    begin = max(size - _LONGEST_LINE_BYTES, 0)
-    tail = os.pread(descriptor, size - begin, begin)
-    # What a crash left unfinished stays as it is, on a line of its own: it must not swallow this one.
-    mend = b"" if not tail or tail.endswith(b"\n") else b"\n"
-    line = mend + audit.encode(entry, tail.rstrip(b"\n").rpartition(b"\n")[2])
-    try:
-        _write_durably(descriptor, line)
-    except OSError:
-        os.ftruncate(descriptor, size)
-        raise
-
-
-def _write_durably(descriptor: int, line: bytes) -> None:
-    if os.write(descriptor, line) != len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    os.fsync(descriptor)

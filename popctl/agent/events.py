@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from popctl.model.balancer import BalancerActual
+from popctl.model.capacity import LoadMemory
 from popctl.model.desired import Actual
 from popctl.model.fleet import FleetView
 from popctl.model.meter import MeterEvent
 from popctl.model.observation import Intent, Observation
+from popctl.model.playbook import PlaybookInForce
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,20 @@ class FleetChanged:
     view: FleetView
 
 
+@dataclass(frozen=True, slots=True)
+class PlaybookChanged:
+    """The playbook's file was looked at, and something about it is new."""
+
+    found: PlaybookInForce
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRestored:
+    """What the agent before this one remembered of steering by load. Comes before anything is announced."""
+
+    memory: LoadMemory
+
+
 Event: TypeAlias = (
     Observation
     | ActualChanged
@@ -62,5 +78,7 @@ Event: TypeAlias = (
     | TablesInherited
     | TablesChanged
     | FleetChanged
+    | PlaybookChanged
+    | LoadRestored
     | MeterEvent
 )

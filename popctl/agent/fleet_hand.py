@@ -69,7 +69,7 @@ def _etcd(
     # A PoP without a fleet holds no HTTP client in its memory for it.
     from popctl.fleet.client import StoreFleet, Timeouts  # noqa: PLC0415
     from popctl.fleet.etcd import EtcdLine, EtcdSettings, TlsFiles  # noqa: PLC0415 - same
-    from popctl.fleet.ledger import Pace  # noqa: PLC0415 - same
+    from popctl.fleet.target import Pace  # noqa: PLC0415 - same
 
     tls = settings.tls
     line = EtcdLine(

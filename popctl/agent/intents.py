@@ -131,7 +131,7 @@ class IntentStore:
         """
         if self.corrupt is not None:
             raise self.corrupt
-        _write(self.path, encode_state(intents))
+        replace_durably(self.path, encode_state(intents))
         self.intents = intents
 
     def reset(self, *, unix_s: float) -> Path | None:
@@ -149,7 +149,7 @@ class IntentStore:
             found = False
         except OSError as error:
             raise StateWriteError(self.path, f"cannot keep the old file as {kept}: {_describe(error)}") from error
-        _write(self.path, encode_state(()))
+        replace_durably(self.path, encode_state(()))
         self.corrupt = None
         self.intents = ()
         return kept if found else None
@@ -204,8 +204,12 @@ def _dump(document: object) -> bytes:
     return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace the file: whoever looks, or crashes, sees the old one or the new one."""
+def replace_durably(path: Path, content: bytes) -> None:
+    """Replace the file: whoever looks, or crashes, sees the old one or the new one.
+
+    Raises:
+        StateWriteError: nothing was changed.
+    """
     temporary = path.with_name(f"{path.name}.new")
     try:
         before = path.read_bytes() if path.exists() else None

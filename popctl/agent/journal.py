@@ -18,6 +18,8 @@ from popctl.agent.events import (
     Event,
     FleetChanged,
     IntentsChanged,
+    LoadRestored,
+    PlaybookChanged,
     StopOrdered,
     TablesChanged,
     TablesInherited,
@@ -25,12 +27,14 @@ from popctl.agent.events import (
 from popctl.agent.world import World
 from popctl.core.decide import Decision
 from popctl.model.balancer import BalancerActual
+from popctl.model.capacity import LoadMemory
 from popctl.model.desired import Actual
 from popctl.model.fleet import FleetView
 from popctl.model.instant import Instant
 from popctl.model.load import LoadSample
 from popctl.model.meter import DaemonDied, DaemonStarted, MeterLost, Overloaded
 from popctl.model.observation import Observation
+from popctl.model.playbook import PlaybookInForce
 from popctl.wire import journal as wire
 
 _LOG = structlog.get_logger("popctl.journal")
@@ -137,6 +141,10 @@ class Journal:
             case FleetChanged(view):
                 before, self._fleet = self._fleet, view
                 return wire.FleetRecord.of(before, view)
+            case PlaybookChanged(found):
+                return found
+            case LoadRestored(memory):
+                return memory
 
     def _write(self, line: str) -> None:
         if self._file is not None:
@@ -176,3 +184,7 @@ def event_of(record: wire.Record, fleet: FleetView) -> Event:
             return TablesChanged(record)
         case wire.FleetRecord():
             return FleetChanged(record.after(fleet))
+        case PlaybookInForce():
+            return PlaybookChanged(record)
+        case LoadMemory():
+            return LoadRestored(record)

@@ -11,14 +11,14 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import structlog
 
@@ -27,21 +27,24 @@ from popctl.agent.api import Api, readings
 from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, StopOrdered
+from popctl.agent.configured import Configured
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestored, StopOrdered
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
+from popctl.agent.leftovers import keep_clean
+from popctl.agent.load_store import FILE, LoadKeeper
 from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.notify import Notifier
 from popctl.agent.parts import lasting
+from popctl.agent.playbook_file import PlaybookFile
 from popctl.agent.sa_watch import SaWatch
 from popctl.agent.steering import Steering
 from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
-from popctl.config.load import parse, read
 from popctl.lb.counters import read_counters_here
 from popctl.listen.errors import ListenError
 from popctl.model.pop import Pop
@@ -71,21 +74,6 @@ class Ending(Enum):
     STOPPED = "stopped"
     UNPROVEN = "unproven"
     REPLACE = "replace"
-
-
-@dataclass(frozen=True, slots=True)
-class Configured:
-    """A configuration and where it came from."""
-
-    pop: Pop
-    text: str
-    source: Path
-
-    @classmethod
-    def load(cls, source: Path) -> Configured:
-        """Read and check. Raises `ConfigError` with every problem."""
-        text = read(source)
-        return cls(parse(text, str(source)), text, source)
 
 
 class Agent:
@@ -125,13 +113,16 @@ class Agent:
                 *readings(lambda: self._api),
             ),
             counters=read_counters_here,
+            missteers=self._watch_sas.missteers.families,
         )
         last_seen = LastSeen()
+        clocks = Clocks(monotonic=clock, wall=time.time)
+        self._load = LoadKeeper(pop.load, pop.paths.state_file.with_name(FILE), lambda: self._world.load_memory, clocks)
         self._loop = Loop(
             self._world,
             self._speaker,
             clock,
-            (self._journal, self._metrics, last_seen, self._watch_sas, Alarm()),
+            (self._journal, self._metrics, last_seen, self._watch_sas, self._watch_sas.missteers, Alarm(), self._load),
             self._steering,
             self._fleet,
         )
@@ -151,15 +142,20 @@ class Agent:
             store=self._store,
             last_seen=last_seen,
             metrics=self._metrics.text,
-            clocks=Clocks(monotonic=clock, wall=time.time),
+            clocks=clocks,
             build=Build(version=VERSION, config_digest=digest),
             watch=self._watch_sas,
         )
+        self._playbook = PlaybookFile(pop, self._put, clocks, self._note)
         self._notifier = Notifier()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
     def _put(self, event: Event) -> None:
         self._loop.put(event)
+
+    async def _note(self, reason: str, details: dict[str, Any]) -> None:
+        """Write into the audit file what the agent did of itself."""
+        await self._api.audit.order("popctl", reason, details)
 
     def _loop_turns(self) -> bool:
         """The lease is renewed only while decisions are being made; a process that only breathes is not alive."""
@@ -168,6 +164,7 @@ class Agent:
     async def run(self) -> Ending:
         """Run until told to end. A part that fails takes the whole process down: the lease covers the network."""
         self._restore_orders()
+        self._restore_load()
         self._journal.open(time.monotonic())
         running = asyncio.get_running_loop()
         for number in OBEYED:
@@ -184,9 +181,12 @@ class Agent:
                     self._metrics.watch_lag(),
                     self._watch(),
                     self._watch_sas.run(),
+                    self._watch_sas.missteers.run(),
                     self._fleet.run(),
+                    *self._load_parts(),
                     *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
+                    keep_clean(self._configured, self._loop),
                 )
             ]
             ending = await self._until_told()
@@ -205,6 +205,17 @@ class Agent:
         """Leave what was not obeyed yet to the next process image. The event loop must be closed."""
         while not self._signals.empty():
             os.kill(os.getpid(), self._signals.get_nowait())
+
+    def _load_parts(self) -> list[Coroutine[object, object, None]]:
+        load = self._configured.pop.load
+        if load is None:
+            return []
+        return [self._load.run(), *([] if load.playbook is None else [self._playbook.run()])]
+
+    def _restore_load(self) -> None:
+        memory = self._load.load()
+        if memory is not None:
+            self._loop.put(LoadRestored(memory))
 
     def _restore_orders(self) -> None:
         try:
@@ -307,6 +318,7 @@ def run(source: Path) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
+    configured.remember_ids()
     agent = Agent(configured)
     ending: Ending | None = None
     try:

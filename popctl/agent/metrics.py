@@ -21,7 +21,7 @@ from popctl.agent.api_status import route_state
 from popctl.agent.events import Event
 from popctl.agent.metrics_balancer import balancer_families
 from popctl.agent.metrics_fleet import fleet_families
-from popctl.agent.metrics_load import load_families
+from popctl.agent.metrics_load import level_families, load_families
 from popctl.agent.world import World
 from popctl.core import health
 from popctl.core.decide import Decision
@@ -107,7 +107,9 @@ class Metrics(Collector):
         version: str,
         readings: tuple[Reading, ...] = (),
         counters: Callable[[], Counters] = Counters,
+        missteers: Callable[[], Iterable[Metric]] = tuple,
     ) -> None:
+        self._missteers = missteers
         self._pop = pop
         self._world = world
         self._clock = clock
@@ -165,10 +167,13 @@ class Metrics(Collector):
         yield from self._backends(view)
         if any(backend.meter is not None for backend in self._pop.backends.values()):
             yield from load_families(self._pop, view, self._clock())
+        found = None if self._decision is None else self._decision.desired.load
+        yield from level_families(self._pop, view, found, self._clock())
         yield from self._probe_families()
         yield from self._bgp(view)
         if self._pop.tables is not None:
             yield from balancer_families(self._pop, view, self._decision, self._counters)
+            yield from self._missteers()
 
     def describe(self) -> Iterator[Metric]:
         """Return nothing: names do not clash in a registry of our own."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from popctl.agent.events import Event, IntentsChanged
+from popctl.agent.missteer_watch import MissteerWatch
 from popctl.core.backend_drain import DrainProgress, progress
 from popctl.core.decide import Decision
 from popctl.lb import sas
@@ -35,7 +36,9 @@ class SaWatch:
         *,
         count: Callable[[ViciEndpoint], SaCount] = sas.count,
         end: Callable[[ViciEndpoint], int] = sas.end,
+        missteers: MissteerWatch | None = None,
     ) -> None:
+        self.missteers = missteers or MissteerWatch(pop, clock)
         self._asked = {one.name: one for one in pop.backends.values() if one.vici is not None}
         self._clock = clock
         self._count = count

@@ -10,19 +10,24 @@ from popctl.agent.events import (
     Event,
     FleetChanged,
     IntentsChanged,
+    LoadRestored,
+    PlaybookChanged,
     StopOrdered,
     TablesChanged,
     TablesInherited,
 )
-from popctl.core import health, load, push
+from popctl.core import damping, health, load, push
 from popctl.core.decide import Decision, decide
 from popctl.model.balancer import BalancerActual
+from popctl.model.capacity import CALM, LoadMemory, LoadState
+from popctl.model.damping import Ledger
 from popctl.model.desired import Actual
 from popctl.model.fleet import FleetView
-from popctl.model.instant import Instant
+from popctl.model.instant import NEVER, Instant
 from popctl.model.load import BackendLoad, LoadSample
 from popctl.model.meter import DaemonDied, DaemonStarted, MeterEvent, MeterLost, Overloaded
 from popctl.model.observation import Intent, IntentKind, Observation
+from popctl.model.playbook import PlaybookInForce
 from popctl.model.pop import Pop
 from popctl.model.probe import ProbeKey, Thresholds
 from popctl.model.view import Health, Memory, View
@@ -44,6 +49,11 @@ class World:
         self._balancer = BalancerActual()
         self._alive: frozenset[int] | None = None
         self._loads: dict[int, BackendLoad] = {}
+        self._load_state: LoadState = CALM
+        self._ledger: Ledger = {}
+        self._playbook: PlaybookInForce | None = None
+        self._looked_at: Instant = -NEVER
+        self._weighs = pop.load is not None or (pop.fleet is not None and _limited(pop))
         self._fleet = FleetView()
         self._memory: dict[str, Memory] = {}
         self._stopping_since: Instant | None = None
@@ -70,18 +80,11 @@ class World:
             case Observation():
                 return self._observe(event)
             case LoadSample() | DaemonDied() | DaemonStarted() | Overloaded() | MeterLost():
-                return self._told(event)
+                return self._told(event, now)
             case ActualChanged(actual):
-                changed = actual != self._actual
-                self._actual = actual
-                return changed
-            case TablesInherited(alive):
-                self._alive = alive if self._alive is None else self._alive
-                return True
-            case TablesChanged(balancer):
-                changed = balancer != self._balancer
-                self._balancer = balancer
-                return changed
+                return self._proven(actual, now)
+            case TablesInherited() | TablesChanged():
+                return self._balanced(event)
             case FleetChanged(view):
                 changed = view != self._fleet
                 self._fleet = view
@@ -89,12 +92,40 @@ class World:
             case IntentsChanged(intents, corrupt):
                 self._intents, self._state_corrupt = intents, corrupt
                 return True
+            case PlaybookChanged() | LoadRestored():
+                return self._steered(event)
             case StopOrdered():
                 if self._stopping_since is None:
                     self._stopping_since = now
                 return True
             case _:
                 assert_never(event)
+
+    def _proven(self, actual: Actual, now: Instant) -> bool:
+        before, self._actual = self._actual, actual
+        if self.pop.load is not None and before.inherited and actual.inherited and before.routes != actual.routes:
+            # Only what is known to have been told before is a change; what was found at the start is not ours.
+            figures = self.pop.load.policies.damping
+            self._ledger = damping.charge_routes(self._ledger, before.routes, actual.routes, now, figures)
+        return actual != before
+
+    def _balanced(self, event: TablesInherited | TablesChanged) -> bool:
+        match event:
+            case TablesInherited(alive):
+                self._alive = alive if self._alive is None else self._alive
+                return True
+            case TablesChanged(balancer):
+                changed = balancer != self._balancer
+                self._balancer = balancer
+                return changed
+
+    def _steered(self, event: PlaybookChanged | LoadRestored) -> bool:
+        match event:
+            case PlaybookChanged(found):
+                self._playbook = found
+            case LoadRestored(memory):
+                self._load_state, self._ledger = memory.state, memory.ledger
+        return True
 
     def _observe(self, observation: Observation) -> bool:
         need = self._thresholds.get(observation.key)
@@ -106,12 +137,12 @@ class World:
         self._health[observation.key] = after
         return health.probe_verdict(before, need, observation.at) != health.probe_verdict(after, need, observation.at)
 
-    def _told(self, event: MeterEvent) -> bool:
+    def _told(self, event: MeterEvent, now: Instant) -> bool:
         match event:
             case DaemonDied():
                 return self._died(event)
             case LoadSample():
-                return self._measured(event)
+                return self._measured(event, now)
             case _:
                 # A push only ever makes things worse faster, and nothing else says that a backend is down.
                 return False
@@ -130,13 +161,20 @@ class World:
             changed |= known.verdict is not down.verdict
         return changed
 
-    def _measured(self, sample: LoadSample) -> bool:
+    def _measured(self, sample: LoadSample, now: Instant) -> bool:
         if sample.backend not in self.pop.backends:
             return False
         before = self._loads.get(sample.backend, load.UNHEARD)
         self._loads[sample.backend] = load.fold(before, sample, self.pop.load_timing)
+        if self._weighs and now >= self._looked_at + self.pop.load_timing.look_after_s:
+            return True
         # Planned work waits for the last session to go.
         return any(intent.kind is IntentKind.WITHDRAW for intent in self._intents)
+
+    @property
+    def load_memory(self) -> LoadMemory:
+        """What must not be forgotten of steering by load."""
+        return LoadMemory(state=self._load_state, ledger=self._ledger)
 
     def view(self) -> View:
         """Return what is known, as the core reads it. Valid until the next `fold`."""
@@ -148,6 +186,10 @@ class World:
             alive=self._alive,
             memory=MappingProxyType(self._memory),
             loads=MappingProxyType(self._loads),
+            load_state=self._load_state,
+            ledger=self._ledger,
+            playbook=self._playbook,
+            looked_at=self._looked_at,
             fleet=self._fleet,
             stopping_since=self._stopping_since,
             state_corrupt=self._state_corrupt,
@@ -163,6 +205,10 @@ class World:
         self._alive = view.alive
         self._memory = dict(view.memory)
         self._loads = dict(view.loads)
+        self._load_state = view.load_state
+        self._ledger = view.ledger
+        self._playbook = view.playbook
+        self._looked_at = view.looked_at
         self._fleet = view.fleet
         self._stopping_since = view.stopping_since
         self._state_corrupt = view.state_corrupt
@@ -171,7 +217,13 @@ class World:
         """Ask the core what follows, and remember what it wants remembered."""
         decision = decide(self.pop, self.view(), now)
         self._memory = dict(decision.memory)
+        self._load_state = decision.load_state
+        self._looked_at = now
         if decision.desired.tables is not None:
             self._alive = decision.desired.tables.alive
         self._wake_at = decision.wake_at
         return decision
+
+
+def _limited(pop: Pop) -> bool:
+    return all(backend.capacity is not None for backend in pop.backends.values())

@@ -130,8 +130,11 @@ class Control:
 
     # ----------------------------------------------------------------------------------------------------- outputs
 
-    def orders(self, now: Instant) -> tuple[tuple[int, Order], ...]:
-        """Return what to order now, each with the number that its answer will carry."""
+    def orders(self, now: Instant, *, heard: Instant) -> tuple[tuple[int, Order], ...]:
+        """Return what to order now, each with the number that its answer will carry.
+
+        All that had come by `heard` was folded: only until then does silence mean anything.
+        """
         orders: list[tuple[int, Order]] = []
         if self._phase is Phase.READING and self._read_at == NEVER:
             orders += [self._number(ReadNeighbors()), self._number(ReadRoutes())]
@@ -143,7 +146,7 @@ class Control:
         if self._phase is Phase.FLYING and wanted is not None:
             # Withdraws first: they are the urgent ones.
             for key in sorted({*wanted, *self._entries}, key=lambda key: key in wanted):
-                orders += self._step(key, wanted.get(key), now)
+                orders += self._step(key, wanted.get(key), now, heard)
         return tuple(orders)
 
     def next_deadline(self) -> Instant:
@@ -167,13 +170,14 @@ class Control:
 
     # ------------------------------------------------------------------------------------------------------- inside
 
-    def _step(self, key: RouteKey, target: Route | None, now: Instant) -> Iterable[tuple[int, Order]]:
+    def _step(self, key: RouteKey, target: Route | None, now: Instant, heard: Instant) -> Iterable[tuple[int, Order]]:
         session = self._session(key.neighbor)
         if now >= session.first_batch_until:
             session.first_batch.clear()  # a family that was not negotiated has no End-of-RIB
         if Family.of(key.prefix) in session.first_batch:
             return
         entry = self._entries.get(key, Entry())
+        entry = flight.judged(entry, self._patience, heard)
         entry, order = flight.step(key, entry, target, session.link, self._patience, now, up=session.up)
         self._entries[key] = entry
         if order is not None:

@@ -60,6 +60,8 @@ class ExaBgpSpeaker:
         self._lease_s = pop.lease.duration_s
         self._renew_at: Instant = NEVER
         self._heard_at: Instant = 0.0
+        self._listened_at: Instant = 0.0
+        """All that had come by then was read."""
         self._released = False
         self.renewals = 0
         """Lease renewals that the relay confirmed."""
@@ -117,7 +119,7 @@ class ExaBgpSpeaker:
     async def _session(self) -> None:
         """Connect and stay until the connection ends. Raises what ended it."""
         loop = asyncio.get_running_loop()
-        wire = _Wire(self._take, loop.create_future())
+        wire = _Wire(self._take, self._turn, loop.create_future())
         await loop.create_unix_connection(lambda: wire, str(self._pop.paths.relay_socket))
         self._wire = wire
         try:
@@ -155,7 +157,6 @@ class ExaBgpSpeaker:
                 raise RelayGoneError("released")
             case other:
                 assert_never(other)
-        self._turn()
 
     def _welcome(self, welcome: relay_api.Welcome, now: Instant) -> None:
         if self._released:
@@ -180,7 +181,7 @@ class ExaBgpSpeaker:
         now = self._clock()
         # Here too: turns that follow each other closely put the alarm off again and again.
         self._keep_lease(now)
-        for number, order in self._control.orders(now):
+        for number, order in self._control.orders(now, heard=self._listened_at):
             self._send(self._encode(number, order))
         self._report()
         self._arm()
@@ -193,7 +194,13 @@ class ExaBgpSpeaker:
         if now - self._heard_at > self._lease_s:
             wire.end(RelayGoneError(f"nothing heard for {self._lease_s} s"))
             return
-        wire.guarded(self._turn)
+        # In the loop's next round, whose timers come after its reading: then all that had come by now was read.
+        asyncio.get_running_loop().call_later(0, self._listened, wire, now)
+
+    def _listened(self, wire: _Wire, until: Instant) -> None:
+        self._listened_at = until
+        if wire is self._wire:
+            wire.guarded(self._turn)
 
     def _keep_lease(self, now: Instant) -> None:
         if now < self._renew_at:
@@ -244,9 +251,10 @@ class ExaBgpSpeaker:
 class _Wire(asyncio.Protocol):
     """Bytes to lines, and one future that tells how it ended."""
 
-    def __init__(self, take: Callable[[bytes], None], ended: asyncio.Future[None]) -> None:
+    def __init__(self, take: Callable[[bytes], None], taken: Callable[[], None], ended: asyncio.Future[None]) -> None:
         self.ended = ended
         self._take = take
+        self._taken = taken
         self._rest = b""
         self._transport: asyncio.Transport | None = None
 
@@ -257,6 +265,8 @@ class _Wire(asyncio.Protocol):
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self.guarded(partial(self._take, line))
+        # Once, after all of it: a line judged before the next one was read would find answers missing that are there.
+        self.guarded(self._taken)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.end(RelayGoneError(f"the relay closed the connection{f': {exc}' if exc else ''}"))

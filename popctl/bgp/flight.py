@@ -10,6 +10,8 @@ Rules, in this order:
 4. What ExaBGP believes to have sent, it does not send again. An announcement that did not get out is withdrawn first.
 5. A withdraw that is not proven goes out again, then the session goes down, then ExaBGP does. An announcement is
    tried again at leisure: not being announced endangers nobody, a session reset might.
+6. Silence counts only while somebody listens: a deadline is judged by what was read after it, and one that passed long
+   ago, unseen, is put off once.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ class Patience:
     """Session up to End-of-RIB."""
     again_s: float = 5.0
     """Between attempts to announce what was refused or never got out."""
+    late_s: float = 0.25
+    """A deadline that is judged later than this passed while the host stood still, perhaps ExaBGP, too. It counts for
+    nothing once, and the answer gets this long again."""
     read_s: float = 5.0
     """Between two looks at the sessions, because state events can get lost."""
 
@@ -89,6 +94,8 @@ class Flight:
     target: Route | None
     deadline: Instant
     answered: bool = False
+    excused: bool = False
+    """Its deadline passed unseen once, and was put off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +137,7 @@ def answered(entry: Entry, now: Instant, patience: Patience) -> Entry:
         echo_s = patience.announce_echo_s
     else:
         echo_s = patience.echo_s[min(entry.attempts, len(patience.echo_s) - 1)]
-    return replace(entry, flight=replace(flight, answered=True, deadline=now + echo_s))
+    return replace(entry, flight=replace(flight, answered=True, excused=False, deadline=now + echo_s))
 
 
 def rejected(entry: Entry, now: Instant, patience: Patience) -> Entry:
@@ -138,17 +145,25 @@ def rejected(entry: Entry, now: Instant, patience: Patience) -> Entry:
     return replace(entry, flight=None, attempts=entry.attempts + 1, failed=True, not_before=now + patience.again_s)
 
 
+def judged(entry: Entry, patience: Patience, heard: Instant) -> Entry:
+    """End a flight that was not settled by its deadline, as far as all that came by `heard` tells."""
+    flight = entry.flight
+    if flight is None or heard < flight.deadline:
+        return entry
+    if heard > flight.deadline + patience.late_s and not flight.excused:
+        return replace(entry, flight=replace(flight, deadline=heard + patience.late_s, excused=True))
+    # Without an answer ExaBGP hangs: a withdraw skips what only a working ExaBGP could do.
+    hangs = flight.target is None and not flight.answered
+    attempts = len(patience.echo_s) + 1 if hangs else entry.attempts + 1
+    return replace(entry, flight=None, attempts=attempts)
+
+
 def step(
     key: RouteKey, entry: Entry, target: Route | None, link: Link, patience: Patience, now: Instant, *, up: bool
 ) -> tuple[Entry, Order | None]:
     """Return what to order now, if anything, and the entry after it."""
     if entry.flight is not None:
-        if now < entry.flight.deadline:
-            return entry, None
-        # Without an answer ExaBGP hangs: a withdraw skips what only a working ExaBGP could do.
-        hangs = entry.flight.target is None and not entry.flight.answered
-        attempts = len(patience.echo_s) + 1 if hangs else entry.attempts + 1
-        entry = replace(entry, flight=None, attempts=attempts)
+        return entry, None
     if is_applied(entry, target, link, up=up):
         return replace(entry, attempts=0, not_before=0.0, failed=False), None
     if now < entry.not_before:

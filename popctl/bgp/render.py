@@ -39,7 +39,7 @@ class Installation:
     directory: Path
     """Where the rendered files go."""
     relay: Path
-    """`relay.py`."""
+    """The folder `relay`, which Python runs."""
     template: Path
     """`exabgp.conf.tmpl`."""
     python: Path
@@ -49,7 +49,7 @@ class Installation:
 
 
 def shared_files() -> Path:
-    """Return the directory that holds `relay.py` and `exabgp.conf.tmpl`: of the checkout, or of the installation.
+    """Return the directory that holds `relay` and `exabgp.conf.tmpl`: of the checkout, or of the installation.
 
     Raises:
         RenderError: neither is there.
@@ -57,9 +57,9 @@ def shared_files() -> Path:
     # The checkout first: an editable installation may leave an older copy in its prefix.
     places = (Path(__file__).parents[2] / "exabgp", Path(sys.prefix, "share", "popctl"), Path("/usr/share/popctl"))
     for place in places:
-        if (place / "relay.py").is_file():
+        if (place / "relay" / "__main__.py").is_file():
             return place
-    raise RenderError("relay.py", f"in none of {', '.join(map(str, places))}")
+    raise RenderError("relay/__main__.py", f"in none of {', '.join(map(str, places))}")
 
 
 def render(pop: Pop, installation: Installation) -> Mapping[str, str]:

@@ -1,19 +1,49 @@
-"""`popctl audit verify`: is the audit file what the agent wrote, line after line?"""
+"""`popctl audit`: who ordered what, and is the audit file what the agent wrote, line after line?"""
 
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cyclopts import App
 
 from popctl.cli.exits import Exit
-from popctl.cli.options import AsJson, printable, write_json
+from popctl.cli.options import THE_AGENT, Agent, AsJson, as_document, attempt, printable, write_json
 from popctl.wire.audit import verify as verify_lines
+from popctl.wire.audit_api import AuditLine
 
 AUDIT_FILE = Path("/var/lib/popctl/audit.jsonl")
 
 audit_app = App(name="audit", help="The file that keeps who changed what, and why.")
+
+
+@audit_app.command(name="list")
+def list_lines(*, last: int = 20, agent: Agent = THE_AGENT) -> int:
+    """List the last orders, taken and refused: when, who, what, why.
+
+    Parameters
+    ----------
+    last
+        How many, 500 at most.
+    """
+
+    def work() -> int:
+        found = agent.client().audit(last)
+        if agent.json:
+            write_json(as_document(found))
+        else:
+            sys.stdout.write("".join(f"{printable(_line(one))}\n" for one in found.lines) or "no orders yet\n")
+            if found.unreadable:
+                sys.stderr.write(f"popctl: {found.unreadable} lines cannot be read; see popctl audit verify\n")
+        return Exit.OK
+
+    return attempt(work, as_json=agent.json)
+
+
+def _line(one: AuditLine) -> str:
+    moment = datetime.fromtimestamp(one.unix_s, UTC).isoformat(sep=" ", timespec="seconds")
+    return f"{moment}  {one.owner}: {one.action} {one.what}; {one.reason or 'no reason given'}"
 
 
 @audit_app.command
@@ -31,8 +61,13 @@ def verify(file: Path = AUDIT_FILE, /, *, json: AsJson = False) -> int:
         with file.open("rb") as lines:
             found = verify_lines(lines)
     except OSError as error:
-        sys.stderr.write(f"popctl: {printable(str(file))}: {error.strerror}\n")
-        return Exit.NO_PERMISSION if isinstance(error, PermissionError) else Exit.USAGE
+        code = Exit.NO_PERMISSION if isinstance(error, PermissionError) else Exit.USAGE
+        problem = f"{printable(str(file))}: {error.strerror}"
+        if json:
+            write_json({"error": problem, "exit": int(code), "problem": None})
+        else:
+            sys.stderr.write(f"popctl: {problem}\n")
+        return code
     if json:
         document = {"entries": found.entries, "unchained": found.unchained, "last": found.last}
         write_json({**document, "problems": list(found.problems)})

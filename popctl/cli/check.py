@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -56,6 +57,8 @@ def check(
     except ConfigError as error:
         return _say(file, error.problems, (), as_json=json)
     problems, files = _generate(pop, write or DEFAULT_DIRECTORY, user)
+    # Only a host that ran it has a record; elsewhere there is nothing to contradict.
+    problems = (*_ids(pop), *problems, *_playbook(pop))
     if write is not None and not _exists(user):
         remedy = "create it, or name another one with --user"
         problems = (*problems, _problem("--user", user, "no such user on this host", remedy))
@@ -66,6 +69,27 @@ def check(
         except OSError as error:
             problems = (_problem(str(write), str(error), "cannot be written", "name a folder that can be written"),)
     return _say(file, problems, written, as_json=json)
+
+
+def _ids(pop: Pop) -> tuple[Problem, ...]:
+    from popctl.config.ids import followed  # noqa: PLC0415
+
+    return followed(pop, unix_s=time.time())[1]
+
+
+def _playbook(pop: Pop) -> Iterator[Problem]:
+    from popctl.config import playbook_check  # noqa: PLC0415
+
+    if pop.load is None or pop.load.playbook is None:
+        return
+    try:
+        content = pop.load.playbook.read_bytes()
+    except OSError as error:
+        yield playbook_check.unreadable(pop.load.playbook, error)
+        return
+    problem = playbook_check.judge(content, pop, unix_s=time.time())[1]
+    if problem is not None:
+        yield problem
 
 
 def _generate(pop: Pop, directory: Path, user: str) -> tuple[tuple[Problem, ...], Mapping[str, str]]:
@@ -103,7 +127,7 @@ def _installation(directory: Path, user: str) -> Installation:
     share = shared_files()
     return Installation(
         directory=directory.absolute(),
-        relay=share / "relay.py",
+        relay=share / "relay",
         template=share / "exabgp.conf.tmpl",
         python=Path(sys.executable),
         user=user,

@@ -1,33 +1,41 @@
-"""HTTP to an agent over its unix socket, with the standard library: a command must start fast."""
+"""The agent's API as methods, over HTTP of the standard library: a command must start fast."""
 
 from __future__ import annotations
 
 import http.client
-import socket
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 from popctl.cli.exits import Exit
+from popctl.cli.reach import ANSWER_WITHIN_S, Reach, ReachError
 from popctl.model.observation import IntentKind
-from popctl.wire.agent_api import Intents, OrderReply, Problem, Status, Why, decode
+from popctl.wire.agent_api import Check, Intents, OrderReply, Problem, Status, WhoAmI, Why, decode
 from popctl.wire.agent_order import Order, encode_order
+from popctl.wire.audit_api import AuditTail
 from popctl.wire.errors import WireError
 
 T = TypeVar("T")
 
-ANSWER_WITHIN_S = 15.0
-"""Longer than the agent waits for a slow disk and for its loop together."""
 MAX_ANSWER_BYTES = 64 * 2**20
 
 _OK = 200
+_UNAVAILABLE = 503
 _EXITS = {
     "interlock": Exit.INTERLOCK,
+    "held": Exit.HELD,
     "unknown-target": Exit.NOT_FOUND,
+    "unknown-pop": Exit.NOT_FOUND,
     "state-corrupt": Exit.STATE,
     "not-written": Exit.STATE,
     "bad-request": Exit.USAGE,
+    "no-role": Exit.NO_PERMISSION,
+    "wrong-role": Exit.NO_PERMISSION,
+    "too-many": Exit.BUSY,
+    "busy": Exit.BUSY,
+    "not-found": Exit.PROTOCOL,
+    "method-not-allowed": Exit.PROTOCOL,
 }
+_OTHER_CERTIFICATE = "use a certificate that the agent's authority signed for clients and that is valid now"
 
 
 class ClientError(Exception):
@@ -36,36 +44,43 @@ class ClientError(Exception):
     exit_code = Exit.REFUSED
 
 
+class UsageError(ClientError):
+    """What was asked makes no sense. Nothing was sent."""
+
+    exit_code = Exit.USAGE
+
+
+class NothingThereError(ClientError):
+    """There is nothing of this name. Nothing was changed."""
+
+    exit_code = Exit.NOT_FOUND
+
+
 class UnreachableError(ClientError):
-    """Nobody answers at the socket."""
+    """Nobody answers."""
 
     exit_code = Exit.UNREACHABLE
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"no agent answers at {path}: {problem}; remedy: is popctl agent running here?")
-        self.path = path
-        self.problem = problem
+    def __init__(self, reach: Reach, problem: str) -> None:
+        super().__init__(f"no agent answers at {reach}: {problem}; remedy: is popctl agent running there?")
 
 
 class PermissionDeniedError(ClientError):
-    """The socket's mode keeps this user out."""
+    """The socket's mode keeps this user out, or the agent does not take our certificate."""
 
     exit_code = Exit.NO_PERMISSION
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"no permission to open {path}; remedy: run as root or join the socket's group")
-        self.path = path
+    def __init__(self, reach: Reach, remedy: str) -> None:
+        super().__init__(f"no permission to open {reach}; remedy: {remedy}")
 
 
 class StrangeAnswerError(ClientError):
-    """Something answered that is not this API."""
+    """Something answered that is not this API, or is not whom it should be."""
 
     exit_code = Exit.PROTOCOL
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"what answers at {path} does not speak this API: {problem}")
-        self.path = path
-        self.problem = problem
+    def __init__(self, reach: Reach, problem: str) -> None:
+        super().__init__(f"what answers at {reach} does not speak this API: {problem}")
 
 
 class RefusedError(ClientError):
@@ -80,8 +95,10 @@ class RefusedError(ClientError):
 class AgentClient:
     """The API as methods. Every one raises `ClientError` and nothing else."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, reach: Reach, pop: str = "") -> None:
+        """`pop`: the PoP that is meant; the agent of another one refuses."""
+        self._reach = reach
+        self._pop = pop
 
     def status(self) -> Status:
         """Ask for everything about the PoP."""
@@ -90,6 +107,18 @@ class AgentClient:
     def why(self, prefix: str) -> Why:
         """Ask for the chain behind a prefix."""
         return self._ask("GET", f"/v1/why/{quote(prefix, safe='')}", Why)
+
+    def whoami(self) -> WhoAmI:
+        """Ask whom the agent takes us for."""
+        return self._ask("GET", "/v1/whoami", WhoAmI)
+
+    def check(self) -> Check:
+        """Ask whether the agent does its work."""
+        return self._ask("GET", "/healthz", Check, also=_UNAVAILABLE)
+
+    def audit(self, last: int) -> AuditTail:
+        """Ask for the last orders, taken and refused."""
+        return self._ask("GET", f"/v1/audit?last={last}", AuditTail)
 
     def intents(self) -> Intents:
         """Ask for the orders in force."""
@@ -108,44 +137,64 @@ class AgentClient:
         """Begin anew after a corrupt state file."""
         return self._ask("POST", f"/v1/state/reset?{urlencode({'reason': reason})}", OrderReply)
 
-    def _ask(self, method: str, target: str, kind: type[T], body: bytes | None = None) -> T:
-        status, answer = self._exchange(method, target, body)
+    def _ask(self, method: str, target: str, kind: type[T], body: bytes | None = None, also: int = _OK) -> T:
+        status, answer = self._exchange(method, self._meant(target), body)
         try:
-            if status == _OK:
+            if status in (_OK, also):
                 return decode(answer, kind)
             problem = decode(answer, Problem)
         except WireError as error:
-            raise StrangeAnswerError(self.path, f"HTTP {status}, {error}") from error
+            raise StrangeAnswerError(self._reach, f"HTTP {status}, {error}") from error
         raise RefusedError(problem)
 
+    def _meant(self, target: str) -> str:
+        if not self._pop:
+            return target
+        return f"{target}{'&' if '?' in target else '?'}{urlencode({'pop': self._pop})}"
+
     def _exchange(self, method: str, target: str, body: bytes | None) -> tuple[int, bytes]:
-        connection = _UnixConnection(self.path)
         try:
+            connection = self._reach.open()
+        except ReachError as error:
+            raise UsageError(str(error)) from error
+        try:
+            if self._reach.knocks:
+                self._knock(connection)
             connection.request(method, target, body, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
-            answer = response.read(MAX_ANSWER_BYTES)
-        except PermissionError as error:
-            raise PermissionDeniedError(self.path) from error
-        except TimeoutError as error:
-            raise UnreachableError(self.path, f"no answer within {ANSWER_WITHIN_S:.0f} s") from error
+            return response.status, response.read(MAX_ANSWER_BYTES)
         except OSError as error:
-            raise UnreachableError(self.path, error.strerror or str(error)) from error
+            raise self._of_transport(error) from error
         except http.client.HTTPException as error:
-            raise StrangeAnswerError(self.path, f"{type(error).__name__}: {error}") from error
+            raise StrangeAnswerError(self._reach, f"{type(error).__name__}: {error}") from error
         finally:
             connection.close()
-        return response.status, answer
 
+    def _knock(self, connection: http.client.HTTPConnection) -> None:
+        """Find out whether our certificate is taken, before an order is on its way.
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP/1.1 on a unix socket."""
+        With TLS 1.3 the agent judges it after we are done, and may then hang up without a word. Met by an order, that
+        would leave open whether the order was taken.
+        """
+        connection.connect()
+        try:
+            connection.request("HEAD", "/v1/whoami")
+            connection.getresponse().read()
+        except TimeoutError:
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            raise PermissionDeniedError(self._reach, _OTHER_CERTIFICATE) from error
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("popctl", timeout=ANSWER_WITHIN_S)
-        self._path = path
-
-    def connect(self) -> None:
-        """Open the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(ANSWER_WITHIN_S)
-        self.sock.connect(str(self._path))
+    def _of_transport(self, error: OSError) -> ClientError:
+        """Say what the failure of a connection means for whoever gave the command."""
+        # By name: the module behind these classes is loaded only where TLS is spoken.
+        kind, said = type(error).__name__, getattr(error, "reason", None) or ""
+        if isinstance(error, PermissionError):
+            return PermissionDeniedError(self._reach, "run as root or join the socket's group")
+        if isinstance(error, TimeoutError):
+            return UnreachableError(self._reach, f"no answer within {ANSWER_WITHIN_S:.0f} s")
+        if kind == "SSLCertVerificationError":
+            return StrangeAnswerError(self._reach, f"its certificate is not the agent's: {error.args[-1]}")
+        if kind.startswith("SSL") and "ALERT" in said:
+            return PermissionDeniedError(self._reach, f"{_OTHER_CERTIFICATE} ({said.lower()})")
+        return UnreachableError(self._reach, error.strerror or str(error))

@@ -5,14 +5,23 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from popctl.cli.audit import AUDIT_FILE
 from popctl.cli.exits import Exit
-from popctl.cli.options import AsJson, write_json
+from popctl.cli.options import AsJson, printable, write_json
+
+if TYPE_CHECKING:
+    from popctl.core.doctor import Finding
+    from popctl.model.host import Facts
+    from popctl.model.route import Address
 
 _TIMEOUT_S = 10.0
 
@@ -22,18 +31,25 @@ doctor_app = App(name="doctor", help="Looks for what is wrong with this host.")
 @doctor_app.default
 def doctor(
     *,
+    inventory: Annotated[Path | None, Parameter(name="--inventory")] = None,
+    vip: tuple[str, ...] = (),
     uplink: tuple[str, ...] = (),
     backend_link: tuple[str, ...] = (),
     vici: Annotated[tuple[str, ...], Parameter(name="--vici")] = (),
     affinity_timeout_s: int = 600,
     ipv6: bool = False,
     fix: bool = False,
+    audit: Annotated[Path, Parameter(name="--audit")] = AUDIT_FILE,
     json: AsJson = False,
 ) -> int:
     """Lint this host: each finding says what is wrong, why it matters and the command that mends it.
 
     Parameters
     ----------
+    inventory
+        The agent's configuration, or a balancer's inventory: VIPs, and how long clients are remembered.
+    vip
+        Anycast addresses, where there is no inventory: are their packets tracked?
     uplink
         Interfaces towards clients.
     backend_link
@@ -41,15 +57,23 @@ def doctor(
     vici
         NAME=SOCKET of backends whose timers and proposals are compared.
     affinity_timeout_s
-        The balancer's memory of clients.
+        The balancer's memory of clients, where there is no inventory.
     ipv6
-        There are IPv6 VIPs.
+        There are IPv6 VIPs, where there is no inventory.
     fix
-        Run the commands that change one kernel setting and nothing else.
+        Run the commands that change one kernel setting and nothing else, until the next boot.
+    audit
+        Where the agent keeps its audit; what was mended is added if the file is there.
     """
-    from popctl.core.doctor import findings  # noqa: PLC0415 - only this command needs them
+    from popctl.cli.lb_inventory import InventoryError  # noqa: PLC0415 - only this command needs them
+    from popctl.core.doctor import findings  # noqa: PLC0415
     from popctl.senses.doctor import facts, read_lifetimes  # noqa: PLC0415
 
+    try:
+        vips, remembered_s = _balanced(inventory, vip, affinity_timeout_s)
+    except (InventoryError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command speaks
+        return Exit.USAGE
     lifetimes = []
     for each in vici:
         name, _, path = each.partition("=")
@@ -57,32 +81,79 @@ def doctor(
             lifetimes.append(read_lifetimes(name, Path(path)))
         except OSError as error:
             print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks
-    found = findings(
-        facts(
-            uplinks=uplink,
-            backend_links=backend_link,
-            lifetimes=lifetimes,
-            affinity_timeout_s=affinity_timeout_s,
-            ipv6=ipv6,
-        )
+    look: Callable[[], Facts] = partial(
+        facts,
+        uplinks=uplink,
+        backend_links=backend_link,
+        lifetimes=lifetimes,
+        affinity_timeout_s=remembered_s,
+        vips=vips,
+        ipv6=ipv6 or any(one.version == 6 for one in vips),  # noqa: PLR2004 - IP version
     )
-    left = [f for f in found if not (fix and f.safe and _run(f.command))]
-    if json:
-        write_json([asdict(finding) for finding in left])
-    else:
-        for finding in left:
-            print(f"{finding.severity}: {finding.text}\n  why: {finding.why}\n  mend: {finding.command}")  # noqa: T201
-    return Exit.PROBLEMS if any(f.severity != "unknown" for f in left) else Exit.OK
+    left = findings(look())
+    done: list[str] = []
+    if fix:
+        done = [one.command for one in left if one.safe and _run(one)]
+        _tell(audit, done)
+        # What was ordered and what is are two things.
+        left = findings(look())
+    _show(left, done, as_json=json)
+    return Exit.PROBLEMS if any(one.severity != "unknown" for one in left) else Exit.OK
 
 
-def _run(command: str) -> bool:
+def _balanced(inventory: Path | None, vips: tuple[str, ...], affinity_s: int) -> tuple[tuple[Address, ...], int]:
+    from ipaddress import ip_address  # noqa: PLC0415
+
+    if inventory is None:
+        return tuple(ip_address(one) for one in vips), affinity_s
+    from popctl.cli.lb_inventory import load  # noqa: PLC0415
+
+    services = load(inventory).tables.services
+    remembered = [service.affinity.timeout_s for service in services if service.affinity]
+    return tuple(one for service in services for one in service.vips), min(remembered, default=affinity_s)
+
+
+def _show(left: tuple[Finding, ...], done: list[str], *, as_json: bool) -> None:
+    if as_json:
+        write_json({"done": done, "findings": [asdict(finding) for finding in left]})
+        return
+    for command in done:
+        print(f"done, until the next boot: {command}")  # noqa: T201 - a command speaks
+    for finding in left:
+        print(f"{finding.severity}: {finding.text}\n  why: {finding.why}\n  mend: {finding.command}")  # noqa: T201
+
+
+def _tell(audit: Path, done: list[str]) -> None:
+    """Add what was mended to the agent's audit, where there is one."""
+    if not done or not audit.exists():
+        return
+    import os  # noqa: PLC0415
+    import pwd  # noqa: PLC0415 - needed only here
+
+    from popctl.audit.file import append  # noqa: PLC0415 - same
+
+    entry = {
+        "unix_s": time.time(),
+        "owner": pwd.getpwuid(os.getuid()).pw_name,
+        "reason": "popctl doctor --fix",
+        "action": "doctor",
+        "commands": done,
+    }
     try:
-        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        append(audit, entry, create=False)
+    except OSError as error:
+        print(f"not audited: {printable(str(audit))}: {error.strerror}", file=sys.stderr)  # noqa: T201 - a command speaks
+
+
+def _run(finding: Finding) -> bool:
+    try:
+        done = subprocess.run(
+            shlex.split(finding.command), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"{command}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks
+        print(f"{finding.command}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks
         return False
     if done.returncode != 0:
-        print(f"{command}: {done.stderr.strip()}", file=sys.stderr)  # noqa: T201 - a command speaks
+        print(f"{finding.command}: {done.stderr.strip()}", file=sys.stderr)  # noqa: T201 - a command speaks
         return False
-    print(f"done: {command}")  # noqa: T201 - a command speaks
     return True

@@ -33,7 +33,7 @@ def status(*, agent: Agent = THE_AGENT) -> int:
     """Show every PoP: state, load, reason, age. Exit code 0 also says that the view is current."""
 
     def work() -> int:
-        found = FleetClient(agent.socket).fleet()
+        found = agent.client_of(FleetClient).fleet()
         if agent.json:
             write_json(as_document(found))
         else:
@@ -61,7 +61,7 @@ def watch(
     """
 
     def work() -> int:
-        client = FleetClient(agent.socket)
+        client = agent.client_of(FleetClient)
         show = _write_line if agent.json else _printer(clear=True)
         asked = 0
         while True:

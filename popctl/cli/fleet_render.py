@@ -55,7 +55,7 @@ def _pops(pops: Iterable[FleetPopStatus]) -> Table:
                 _styled(service.announce),
                 _styled(service.stance),
                 f"{service.healthy}/{service.needed}",
-                _plain(_load(pop.resources)),
+                _plain(_load(pop.resources) + (f", level {pop.level}" if pop.level else "")),
                 _plain(_reason(service)),
                 age,
             )

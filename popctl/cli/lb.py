@@ -91,6 +91,34 @@ def explain(
     return Exit.OK if shown else Exit.NOT_FOUND
 
 
+@lb_app.command
+def compare(one: Path, other: Path, /) -> int:
+    """Say where two inventories disagree: two balancers of a PoP must answer alike, and PoPs of a site share a plan.
+
+    Parameters
+    ----------
+    one
+        File with the SPI plan, backends and services.
+    other
+        The same of another balancer or PoP.
+    """
+    from popctl.cli.lb_inventory import InventoryError, load  # noqa: PLC0415 - numpy and YAML only where needed
+    from popctl.core.balance import differences  # noqa: PLC0415
+    from popctl.wire.spi_lint import disagreements  # noqa: PLC0415
+
+    try:
+        ours, theirs = load(one), load(other)
+    except (InventoryError, OSError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command speaks
+        return Exit.USAGE
+    found = disagreements(ours.site, theirs.site)
+    if ours.pop == theirs.pop:
+        found += differences(ours.tables, theirs.tables)
+    for problem in found:
+        print(problem, file=sys.stderr)  # noqa: T201 - a command speaks
+    return Exit.PROBLEMS if found else Exit.OK
+
+
 class _Fields:
     """A packet described by its fields."""
 
@@ -138,7 +166,8 @@ def _capture(path: Path) -> Iterator[tuple[int, Packet]]:
 
 
 def _steer_all(tables: Tables, packets: list[tuple[int, Packet]]) -> Iterator[tuple[int, Steering]]:
-    from popctl.core.steer import remember, steer  # noqa: PLC0415
+    from popctl.core.affinity import remember  # noqa: PLC0415
+    from popctl.core.steer import steer  # noqa: PLC0415
 
     memory: dict[AffinityKey, int] = {}
     for number, packet in packets:

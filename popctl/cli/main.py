@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 
 from popctl.cli import audit, check, launch, maintenance, orders, parts, status
 from popctl.cli.exits import MEANINGS, Exit
+from popctl.cli.options import write_json
 
 _SIGPIPE_EXIT = 141
 
@@ -19,6 +20,8 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     check.check,
     status.status,
     status.why,
+    status.health,
+    status.whoami,
     orders.withdraw,
     orders.announce,
     orders.drain,
@@ -54,7 +57,9 @@ def run(tokens: Sequence[str]) -> int:
     try:
         found = build_app()(tokens, exit_on_error=False, print_error=True, result_action="return_value")
         sys.stdout.flush()
-    except CycloptsError:
+    except CycloptsError as error:
+        if "--json" in tokens:
+            write_json({"error": str(error), "exit": int(Exit.USAGE), "problem": None})
         return Exit.USAGE
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough. Python would complain again when it flushes at its end.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
 from urllib.parse import quote
 
 from cyclopts import App, Parameter
 
-from popctl.cli.client import AgentClient
+from popctl.cli.client import AgentClient, NothingThereError, UsageError
 from popctl.cli.durations import seconds_until, show_duration
 from popctl.cli.exits import Exit
 from popctl.cli.options import THE_AGENT, Agent, Duration, Reason, as_document, attempt, printable, write_json
+from popctl.cli.render_load import landing_lines
 from popctl.model.observation import IntentKind
 from popctl.wire.agent_api import IntentStatus, OrderReply
 from popctl.wire.agent_order import Order
@@ -34,17 +35,23 @@ class PlanningClient(AgentClient):
 
 
 def expiry_s(for_s: float, until: str) -> float:
-    """Return after how many seconds an order ends; 0 is never. Raises `ValueError`."""
+    """Return after how many seconds an order ends; 0 is never. Raises `UsageError`."""
     if for_s and until:
-        raise ValueError("--for and --until say the same thing; use one")
-    return seconds_until(until, datetime.now().astimezone()) if until else for_s
+        raise UsageError("--for and --until say the same thing; use one")
+    try:
+        return seconds_until(until, datetime.now().astimezone()) if until else for_s
+    except ValueError as error:
+        raise UsageError(f"--until: {error}") from error
 
 
 def agreed(agent: Agent, service: str, *, force: bool, yes: bool) -> bool:
     """Show what would happen, and ask if there is somebody to ask."""
-    found = PlanningClient(agent.socket).preview(service)
+    found = agent.client_of(PlanningClient).preview(service)
     if not agent.json:
-        sys.stderr.write("".join(f"{printable(_sentence(one, force=force))}\n" for one in found.services))
+        lines = [_sentence(one, force=force) for one in found.services]
+        if found.landing is not None:
+            lines.extend(landing_lines(found.landing))
+        sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
     if yes or agent.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     sys.stderr.write("go on? [y/N] ")
@@ -90,8 +97,6 @@ def show(service: str, /, *, agent: Agent = THE_AGENT) -> int:
 
     def work() -> int:
         one = _of(_standing(agent), service)
-        if one is None:
-            return _none(service)
         if agent.json:
             write_json(as_document(one))
         else:
@@ -119,8 +124,6 @@ def extend(service: str, /, *, reason: Reason, time: For = 0.0, until: Until = "
 
     def work() -> int:
         one = _of(_standing(agent), service)
-        if one is None:
-            return _none(service)
         order = Order(
             kind=IntentKind.WITHDRAW,
             target=service,
@@ -131,7 +134,7 @@ def extend(service: str, /, *, reason: Reason, time: For = 0.0, until: Until = "
         )
         return _ordered(agent, agent.client().place(order), service)
 
-    return _checked(lambda: attempt(work, as_json=agent.json))
+    return attempt(work, as_json=agent.json)
 
 
 @maintenance_app.command
@@ -147,39 +150,28 @@ def cancel(service: str, /, *, reason: Reason, agent: Agent = THE_AGENT) -> int:
     """
 
     def work() -> int:
-        if _of(_standing(agent), service) is None:
-            return _none(service)
+        _of(_standing(agent), service)
         return _ordered(agent, agent.client().lift(IntentKind.WITHDRAW, service, reason), service)
 
     return attempt(work, as_json=agent.json)
-
-
-def _checked(run: Callable[[], int]) -> int:
-    try:
-        return run()
-    except ValueError as error:
-        sys.stderr.write(f"popctl: {printable(str(error))}\n")
-        return Exit.USAGE
 
 
 def _standing(agent: Agent) -> tuple[IntentStatus, ...]:
     return tuple(one for one in agent.client().intents().intents if one.kind == IntentKind.WITHDRAW)
 
 
-def _of(found: Iterable[IntentStatus], service: str) -> IntentStatus | None:
-    return next((one for one in found if one.target == service), None)
-
-
-def _none(service: str) -> int:
-    sys.stderr.write(f"popctl: no planned work for {printable(service)}\n")
-    return Exit.NOT_FOUND
+def _of(found: Iterable[IntentStatus], service: str) -> IntentStatus:
+    for one in found:
+        if one.target == service:
+            return one
+    raise NothingThereError(f"no planned work for {service}")
 
 
 def _ordered(agent: Agent, reply: OrderReply, service: str) -> int:
     if agent.json:
         write_json({"ordered": True, "reply": as_document(reply)})
     else:
-        one = _of(reply.intents, service)
+        one = next((one for one in reply.intents if one.target == service and one.kind == IntentKind.WITHDRAW), None)
         sys.stdout.write(f"{printable(_line(one)) if one else 'the order is lifted'}\n")
     return Exit.OK if reply.decided else Exit.UNPROVEN
 

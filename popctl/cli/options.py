@@ -7,14 +7,18 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter, Token
 
-from popctl.cli.client import AgentClient, ClientError, RefusedError
+from popctl.cli.client import AgentClient, ClientError, RefusedError, UsageError
 from popctl.cli.durations import parse_duration
 from popctl.cli.exits import Exit
+from popctl.cli.reach import Reach, TlsReach, UnixReach
 from popctl.wire.agent_api import encode
+
+C = TypeVar("C", bound=AgentClient)
 
 DEFAULT_SOCKET = Path("/run/popctl/api.sock")
 
@@ -36,17 +40,54 @@ Reason = Annotated[str, Parameter(name="--reason")]
 class Agent:
     """Which agent to ask, and how to answer."""
 
-    socket: Annotated[Path, Parameter(name="--socket", env_var="POPCTL_SOCKET")] = DEFAULT_SOCKET
-    """Unix socket of the agent's API."""
+    socket: Annotated[Path | None, Parameter(name="--socket", env_var="POPCTL_SOCKET")] = None
+    """Unix socket of the agent's API; /run/popctl/api.sock if nothing else is said."""
+    api: Annotated[str, Parameter(name="--api", env_var="POPCTL_API")] = ""
+    """Agent elsewhere, as https://HOST:PORT; with --cert, --key and --ca."""
+    cert: Annotated[Path | None, Parameter(name="--cert", env_var="POPCTL_CERT")] = None
+    """Own certificate (PEM)."""
+    key: Annotated[Path | None, Parameter(name="--key", env_var="POPCTL_KEY")] = None
+    """File with its key (PEM, not encrypted)."""
+    ca: Annotated[Path | None, Parameter(name="--ca", env_var="POPCTL_CA")] = None
+    """Certificates (PEM) of the authority that signed the agent's one."""
+    pop: Annotated[str, Parameter(name="--pop", env_var="POPCTL_POP")] = ""
+    """Name of the PoP that is meant; the agent of another one refuses."""
     json: AsJson = False
     """One JSON object on standard output, also for failures."""
 
     def client(self) -> AgentClient:
-        """Return a client for it."""
-        return AgentClient(self.socket)
+        """Return a client for it. Raises `UsageError`."""
+        return self.client_of(AgentClient)
+
+    def client_of(self, kind: type[C]) -> C:
+        """Return a client that knows more of the API. Raises `UsageError`."""
+        return kind(self._reach(), self.pop)
+
+    def _reach(self) -> Reach:
+        if not self.api:
+            return UnixReach(self.socket or DEFAULT_SOCKET)
+        if self.socket is not None:
+            raise UsageError("--socket and --api (or POPCTL_SOCKET and POPCTL_API) are two agents; name one")
+        if self.cert is None or self.key is None or self.ca is None:
+            files = {"--cert": self.cert, "--key": self.key, "--ca": self.ca}
+            missing = ", ".join(name for name, file in files.items() if file is None)
+            raise UsageError(f"--api needs {missing}: an agent elsewhere is asked with certificates only")
+        host, port = _host_and_port(self.api)
+        return TlsReach(host=host, port=port, certificate=self.cert, key=self.key, authority=self.ca)
 
 
 THE_AGENT = Agent()
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.scheme != "https" or parts.path.strip("/") or parts.query or parts.username:
+        raise UsageError(f"--api {printable(url)!r} is not https://HOST:PORT")
+    return host, port
 
 
 def attempt(work: Callable[[], int], *, as_json: bool) -> int:

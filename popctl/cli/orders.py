@@ -38,6 +38,7 @@ def withdraw(
     time: For = 0.0,
     until: Until = "",
     force: bool = False,
+    refuse_if_held: Annotated[bool, Parameter(negative="")] = False,
     yes: Annotated[bool, Parameter(negative="")] = False,
     wait: Wait = True,
     timeout: Duration = WAIT_S,
@@ -61,24 +62,28 @@ def withdraw(
         Do not ask; what will happen is shown all the same. Nobody is asked without a terminal.
     force
         Go on although the fleet falls below its floor. Without it such a withdraw is held at the lowest preference.
+    refuse_if_held
+        Order nothing (exit 7) if the fleet's guard would hold the withdraw now. Without it the order stands, held.
     wait
         Wait until the withdraw is proven to every BGP session. Without it the exit code says only "ordered".
     timeout
         How long to wait beyond the drain; then exit 75.
     """
-    try:
-        expires_s = expiry_s(time, until)
-    except ValueError as error:
-        sys.stderr.write(f"popctl: {printable(str(error))}\n")
-        return Exit.USAGE
 
     def work() -> int:
+        expires_s = expiry_s(time, until)
         client = agent.client()
         if not agreed(agent, service, force=force, yes=yes):
             sys.stderr.write("popctl: nothing was ordered\n")
             return Exit.INTERRUPTED
         order = Order(
-            kind=IntentKind.WITHDRAW, target=service, reason=reason, drain_s=drain, expires_s=expires_s, force=force
+            kind=IntentKind.WITHDRAW,
+            target=service,
+            reason=reason,
+            drain_s=drain,
+            expires_s=expires_s,
+            force=force,
+            refuse_if_held=refuse_if_held,
         )
         reply = client.place(order)
         return _finish(agent, client, reply, service, announced=False, within_s=drain + timeout if wait else None)

@@ -110,7 +110,10 @@ def study_of(
     """
     graph = graph_of(world.internet, world.cache)
     sites = fleet_file.load(world.fleet) if fleet is None else fleet
-    model = Model(attach(graph, sites, source=str(world.fleet)), engine_named(world.engine))
+    model = Model(
+        attach(graph, sites, source=str(world.fleet), line_of=fleet_file.line_finder(world.fleet, sites)),
+        engine_named(world.engine),
+    )
     if world.demand is not None:
         wanted = demand.load(world.demand, graph)
     else:

@@ -12,6 +12,7 @@ from rich.tree import Tree
 
 from popctl.cli.durations import show_duration
 from popctl.cli.options import printable
+from popctl.cli.render_load import load_lines
 from popctl.wire.agent_api import (
     BackendStatus,
     IntentStatus,
@@ -53,6 +54,8 @@ def show_status(status: Status, out: Console) -> None:
     out.print(_backends(status.backends))
     if status.balancer is not None:
         out.print(_balancer(status.balancer))
+    if status.load is not None:
+        out.print(_plain("\n".join(map(printable, load_lines(status.load)))))
     drains = [one for one in status.backends if one.drain is not None]
     if drains:
         out.print(_drains(drains))
@@ -67,6 +70,8 @@ def show_why(why: Why, out: Console) -> None:
     decision = root.add(_line("decision", service.announce, f"({service.reason}){_until(service)}"))
     decision.add(f"{service.healthy} healthy, {service.unknown} unknown, {service.needed} needed")
     decision.add(_memory(why.memory))
+    for line in () if why.load is None else load_lines(why.load):
+        decision.add(_plain(line))
     for intent in why.intents:
         decision.add(_line("order", intent.kind, f"{intent.target} by {intent.owner}: {intent.reason}"))
     for backend in why.backends:
@@ -92,10 +97,14 @@ def _alarms(status: Status) -> Iterable[str]:
         yield "ExaBGP is not connected: nothing below about routes is proven"
     if status.balancer is not None and not status.balancer.in_force:
         yield f"the balancer is not in force: {status.balancer.problem or 'not read back yet'}"
+    for alarm in status.balancer.mis_steer_alarms if status.balancer is not None else ():
+        yield printable(alarm)
     if status.state_corrupt:
         yield "the state file cannot be believed; orders may be forgotten (popctl state reset)"
     if status.stopping:
         yield "the agent is stopping"
+    if status.load is not None and status.load.playbook is not None and status.load.playbook.problem:
+        yield f"the playbook is not in force: {status.load.playbook.problem}"
     if any(route.state == "failed" for service in status.services for route in service.routes):
         yield "a change did not reach its neighbor even after escalation"
 
@@ -136,7 +145,9 @@ def _backends(backends: Iterable[BackendStatus]) -> Table:
 def _balancer(balancer: BalancerStatus) -> Text:
     state = _colour("in force" if balancer.in_force else "not in force")
     counts = f"{balancer.writes} writes, {balancer.elements_changed} elements, {balancer.drift_repairs} repairs"
-    return Text("balancer ").append_text(state).append(f", since the start {counts}")
+    told = "unknown" if balancer.mis_steered is None else str(balancer.mis_steered)
+    steered = f"mis-steered packets {told}, split clients {balancer.split_clients}"
+    return Text("balancer ").append_text(state).append(f", since the start {counts}, {steered}")
 
 
 def _drains(backends: Iterable[BackendStatus]) -> Table:

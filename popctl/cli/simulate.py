@@ -98,7 +98,7 @@ def _play(scenario: Scenario, names: Sequence[str], engine: str, *, repeat: bool
 
 
 def _run(stage: Stage, name: str, watch: Callable[[], None]) -> Run:
-    return play(stage, name, watch)
+    return play(stage, name, watch, judged=name == OURS)
 
 
 def _document(scenario: Scenario, played: Sequence[_Played]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""The commands that only ask: status and why."""
+"""The commands that only ask: status, why, health and whoami."""
 
 from __future__ import annotations
 
+import sys
+
 from popctl.cli.exits import Exit
-from popctl.cli.options import THE_AGENT, Agent, as_document, attempt, write_json
+from popctl.cli.options import THE_AGENT, Agent, as_document, attempt, printable, write_json
 
 
 def status(*, agent: Agent = THE_AGENT) -> int:
@@ -40,6 +42,36 @@ def why(prefix: str, /, *, agent: Agent = THE_AGENT) -> int:
             from popctl.cli.render import console, show_why  # noqa: PLC0415 - as in `status`
 
             show_why(found, console())
+        return Exit.OK
+
+    return attempt(work, as_json=agent.json)
+
+
+def health(*, agent: Agent = THE_AGENT) -> int:
+    """Say whether the agent does its work: exit 0 if its loop turns and ExaBGP is connected, else 1."""
+
+    def work() -> int:
+        found = agent.client().check()
+        if agent.json:
+            write_json(as_document(found))
+        else:
+            loop = "the loop turns" if found.turning else f"the loop hangs for {found.turned_s:.1f} s"
+            exabgp = "ExaBGP is connected" if found.connected else "ExaBGP is not connected"
+            sys.stdout.write(f"{'healthy' if found.healthy else 'NOT healthy'}: {loop}, {exabgp}\n")
+        return Exit.OK if found.healthy else Exit.PROBLEMS
+
+    return attempt(work, as_json=agent.json)
+
+
+def whoami(*, agent: Agent = THE_AGENT) -> int:
+    """Show whom the agent takes you for, what you may do, and which PoP answers."""
+
+    def work() -> int:
+        found = agent.client().whoami()
+        if agent.json:
+            write_json(as_document(found))
+        else:
+            sys.stdout.write(f"{printable(found.name)} may {printable(found.role)} at PoP {printable(found.pop)}\n")
         return Exit.OK
 
     return attempt(work, as_json=agent.json)

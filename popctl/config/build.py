@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from popctl.config import capacity
 from popctl.config.attributes import ladder
 from popctl.config.probes import of_backend
 from popctl.config.tables import bare_tables, forward, plan
@@ -51,7 +52,10 @@ def build(parts: Parts, secrets: Secrets) -> model.Pop:
         spi_plan=plan(parts),
         tables=bare_tables(parts),
         row_key=secrets[parts.balancer.secret_file] if parts.balancer.secret_file else None,
+        longest_sa_s=parts.balancer.longest_sa,
         fleet=None if parts.fleet is None else _fleet(parts.fleet),
+        load_timing=capacity.timing(parts.load),
+        load=None if parts.load is None else capacity.settings(parts.load, (part.key for part in parts.services)),
         remote_api=None if parts.api is None else _remote_api(parts.api),
         start_without_state=parts.state.on_corrupt == "serve",
     )
@@ -95,6 +99,7 @@ def _backend(parts: Parts, part: Placed[schema.Backend], secrets: Secrets) -> mo
         forward=forward(part.value),
         vici=part.value.vici,
         meter=_meter(part.value.meter),
+        capacity=capacity.amounts(part.value.capacity),
     )
 
 

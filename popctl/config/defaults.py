@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from popctl.model.capacity import GatePolicy, LoadPolicy
+from popctl.model.damping import Figures
+from popctl.model.load import LoadTiming
 from popctl.model.probe import Cadence, Thresholds
 
 # Neighbours
@@ -32,6 +35,7 @@ MARK_BASE = 0x5B000000
 TABLE_BASE = 5100
 RULE_PRIORITY = 5100
 ICMP_COPIES_PER_S = 100
+LONGEST_SA_S = 86400.0
 
 # Probe methods
 IKE_VERSION: Final = 2
@@ -65,6 +69,14 @@ FLEET_LEASE_S = 10.0
 FLEET_REQUEST_S = 2.0
 FLEET_QUIET_S = 2.0
 FLEET_REFRESH_S = 10.0
+
+# Load
+LOAD = LoadPolicy()
+GATE = GatePolicy()
+LOAD_TIMING = LoadTiming()
+GATE_VIEW_STALE_AFTER_S = 30.0
+"""Longer than the 10 s of a simulated fleet: figures are measured every 5 s, and written no more than every 2 s."""
+FLAPS = Figures()
 
 # Paths
 RELAY_SOCKET = Path("/run/popctl/relay.sock")

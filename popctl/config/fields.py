@@ -19,6 +19,8 @@ from popctl.model.pop import ViciEndpoint
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SCALED = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([kMG])")
+_SCALE = {"k": 1e3, "M": 1e6, "G": 1e9}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _AS_TRANS = 23456
 _PREFIX_LENGTH = re.compile(r"[0-9]{1,3}")
@@ -272,6 +274,27 @@ def _positive(value: object) -> float:
     return float(value)
 
 
+def _amount(value: object) -> float:
+    if isinstance(value, str) and (match := _SCALED.fullmatch(value)):
+        value = float(match[1]) * _SCALE[match[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise refuse("is not an amount", "write a number above 0, or text like 800k, 2.5M, 10G")
+    return float(value)
+
+
+def _points(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise refuse("is not a number of 0 or more", "write it like 1000")
+    return float(value)
+
+
+def _asn_key(value: object) -> int:
+    text = _text(value, "65000")
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(_MAX_U32)):
+        raise refuse("is not an AS number", "write a number of 1..4294967294, without 'AS' and without a dot")
+    return _asn(int(text))
+
+
 def split_url(text: str) -> SplitResult:
     """Split an HTTP URL. Raises `ValueError` when it is not one or its port is none."""
     parts = urlsplit(text)
@@ -304,3 +327,7 @@ Url: TypeAlias = Annotated[str, PlainValidator(_url), Kind("URL")]
 Seconds: TypeAlias = Annotated[float, PlainValidator(duration(0.05, 3600.0)), Kind("duration, 50ms..1h")]
 StoreUrl: TypeAlias = Annotated[str, PlainValidator(_store_url), Kind("URL")]
 Positive: TypeAlias = Annotated[float, PlainValidator(_positive), Kind("number above 0")]
+Age: TypeAlias = Annotated[float, PlainValidator(duration(1.0, 366 * 86400.0)), Kind("duration, 1s..8784h")]
+Amount: TypeAlias = Annotated[float, PlainValidator(_amount), Kind("amount above 0")]
+AsnKey: TypeAlias = Annotated[int, PlainValidator(_asn_key), Kind("AS number")]
+Points: TypeAlias = Annotated[float, PlainValidator(_points), Kind("number of 0 or more")]

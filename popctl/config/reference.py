@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from popctl.config import defaults, schema, schema_api, schema_balancer, schema_fleet, schema_probes
+from popctl.config import defaults, schema, schema_api, schema_balancer, schema_capacity, schema_fleet, schema_probes
 from popctl.config.fields import Kind
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "allowlist": schema.Allowlist,
     "backends": schema.Backend,
     "meter": schema.Meter,
+    "capacity": schema_capacity.Capacity,
     "probe entry": schema_probes.ProbeEntry,
     "pace": schema_probes.Pace,
     "ike": schema_probes.Ike,
@@ -52,6 +53,11 @@ MODELS: dict[str, type[BaseModel]] = {
     "fleet": schema_fleet.Fleet,
     "fleet tls": schema_fleet.FleetTls,
     "floor": schema_fleet.Floor,
+    "load": schema_capacity.Load,
+    "level": schema_capacity.Level,
+    "gate": schema_capacity.Gate,
+    "verification": schema_capacity.Verification,
+    "flap_damping": schema_capacity.FlapDamping,
 }
 """Every mapping of the file by the name of its table."""
 

@@ -29,6 +29,7 @@ from popctl.config.fields import (
 )
 from popctl.config.schema_api import Api
 from popctl.config.schema_balancer import Balancer, Forward, ServiceBalancer, SpiPlan
+from popctl.config.schema_capacity import Capacity, Load
 from popctl.config.schema_fleet import Fleet
 from popctl.config.schema_probes import Port, Probes, ProbeSet, Profile, Section
 
@@ -163,6 +164,7 @@ class Backend(Section):
     meter: Meter | None = Field(
         default=None, description="Where its load is read and the death of its daemons is told; null: nowhere."
     )
+    capacity: Capacity | None = Field(default=None, description="What it can carry; null: nobody knows.")
 
 
 class Timing(Section):
@@ -232,6 +234,7 @@ class Document(Section):
     lease: Lease = Field(default=Lease(), description="What the relay does when the agent falls silent.")
     state: State = Field(default=State(), description="What the agent does about its own memory.")
     paths: Paths = Field(default=Paths(), description="Where the agent meets the host.")
+    load: Load | None = Field(default=None, description="How load moves announcements; null: not at all.")
     api: Api | None = Field(
         default=None, description="The operator API over TCP with mutual TLS; null: the unix socket only."
     )

@@ -71,6 +71,10 @@ class Balancer(Section):
         le=100000,
         description="ICMP errors that no one backend can be named for go to all, at most so often.",
     )
+    longest_sa: Duration = Field(
+        default=defaults.LONGEST_SA_S,
+        description="Longest that a client's SA may live: so long an id rests after its backend was taken out.",
+    )
 
 
 class Forward(Section):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, ge
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from popctl.config import schema, schema_api, schema_balancer, schema_fleet
+from popctl.config import schema, schema_api, schema_balancer, schema_capacity, schema_fleet
 from popctl.config.errors import KeyPath, Problem, render_path
 from popctl.config.fields import read_name
 from popctl.config.schema_probes import LIST_TAG, NAME_TAG, ProbeSet, Profile
@@ -29,6 +29,8 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 _NOT_SECRET = (("balancer", "key"), ("tls", "key"), ("meter", "key"))
+_OF_KEY = "[key]"
+"""Stands in pydantic's paths behind a key that is wrong."""
 _SECRET_WORDS = ("md5", "psk", "secret", "password", "key")
 
 
@@ -64,6 +66,7 @@ class Parts:
     paths: schema.Paths | None
     api: schema_api.Api | None
     fleet: schema_fleet.Fleet | None
+    load: schema_capacity.Load | None
     broken: frozenset[str]
     """Sections with a problem: nothing may be said about what is absent from them."""
 
@@ -180,6 +183,7 @@ def take_apart(tree: Tree) -> tuple[Parts, tuple[Problem, ...]]:
         paths=cut.section("paths", schema.Paths),
         api=None if cut.tree.get("api") is None else cut.section("api", schema_api.Api),
         fleet=None if cut.tree.get("fleet", "none") == "none" else cut.section("fleet", schema_fleet.Fleet),
+        load=None if cut.tree.get("load") is None else cut.section("load", schema_capacity.Load),
         broken=frozenset(cut.broken),  # last: the lines above fill it
     )
     return parts, tuple(cut.problems)
@@ -238,8 +242,13 @@ def _translate(path: KeyPath, model: type[BaseModel], detail: ErrorDetails) -> P
 
 
 def _without_tags(loc: KeyPath) -> KeyPath:
-    """Drop the marks of the two forms of `probes`. Elsewhere the same text is a key that somebody wrote."""
+    """Drop the marks of the two forms of `probes`, and of a key that is flawed itself.
+
+    Elsewhere the same text is a key that somebody wrote.
+    """
     marks = {index + 1 for index, part in enumerate(loc) if part == "probes"}
+    if loc[-1:] == (_OF_KEY,):
+        loc = loc[:-1]
     return tuple(part for index, part in enumerate(loc) if index not in marks or part not in {NAME_TAG, LIST_TAG})
 
 

@@ -35,6 +35,28 @@ def warnings(service: BalancedService) -> tuple[Problem, ...]:
     return (Problem(key=key, text=f"{service.key}: {text}", remedy="label the backends and use spi"),)
 
 
+def differences(ours: Tables, theirs: Tables) -> tuple[Problem, ...]:
+    """Say where two balancers of one PoP would answer differently; empty when a packet may meet either."""
+    found = []
+    mine, other = ({service.name: service for service in tables.services} for tables in (ours, theirs))
+    for name in sorted(mine.keys() ^ other.keys()):
+        where = "here" if name in mine else "there"
+        found.append(Problem(key=f"services.{name}", text=f"is balanced only {where}", remedy=_COPY))
+    for name in sorted(mine.keys() & other.keys()):
+        a, b = mine[name], other[name]
+        # What is drawn from the secret is compared and never shown.
+        unequal = [field for field in BalancedService.__slots__ if getattr(a, field) != getattr(b, field)]
+        if unequal:
+            text = f"differs in {', '.join(sorted(unequal))}"
+            if {"rows", "seed"} & set(unequal):
+                text += " (rows and seed follow from backends, weights and balancer.secret_file)"
+            found.append(Problem(key=f"services.{name}", text=text, remedy=_COPY))
+    return tuple(found)
+
+
+_COPY = "copy one to the other before either is loaded"
+
+
 def _service_problems(service: BalancedService, tables: Tables) -> list[Problem]:
     at = f"services.{service.name}"
     members = set(service.rows.row(0)) if service.rows.count else set()

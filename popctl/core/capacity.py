@@ -2,7 +2,8 @@
 
 Rules. One step at a time, and nothing after a step until it is verified. Up the ladder only when hot without a break
 and when the gate accepts; down again later, and only when the gate sees plenty of room. What is not known never starts
-anything. A step that did not do what its row says is taken back once, and the row is not believed for a while. The
+anything. A step that did not do what its row says is taken back once, unless that would be worse, and the row is not
+believed for a while. The
 announcement changes no faster than flap damping allows.
 
 `choose` is a pure function and idempotent: asked again at the same time with its own state it says the same.
@@ -16,19 +17,11 @@ from dataclasses import dataclass, field, replace
 from popctl.core import damping, gate
 from popctl.core.load import tightness as tightness_of
 from popctl.model.capacity import Distrust, Expectation, GatePolicy, LoadPolicy, LoadState, Pending
+from popctl.model.capacity import Policies as Policies  # noqa: PLC0414 - marks the re-export
 from popctl.model.instant import NEVER, Instant
 from popctl.model.load import FleetLoad, Resource, Tightness
 from popctl.model.playbook import Level, StepKey
 from popctl.model.reason import Reason
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policies:
-    """All that configuration says about steering by load."""
-
-    load: LoadPolicy = field(default_factory=LoadPolicy)
-    gate: GatePolicy = field(default_factory=GatePolicy)
-    damping: damping.Figures = field(default_factory=damping.Figures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,11 +143,11 @@ def _restore_wait_s(state: LoadState, policy: LoadPolicy) -> float:
 
 
 def _gated(state: LoadState, after: int, inputs: Inputs, policies: Policies, now: Instant) -> _Answer:
-    """Take a step if its row is believed and the gate accepts."""
+    """Take a step if its row is believed and the gate, which is not blind, accepts."""
     for one in state.distrusted:
         if (one.before, one.after) == (state.level, after) and now < one.until:
             return _Answer(state, Reason.ROW_NOT_BELIEVED, one.until)
-    verdict = gate.judge(inputs.case, state.level, after, policies.gate, now)
+    verdict = gate.examine(inputs.case, state.level, after, policies.gate, now)
     if not verdict.accepted:
         return _Answer(state, verdict.reason)
     return _go(state, after, verdict.expected, verdict.reason, inputs, policies, now)
@@ -228,6 +221,9 @@ def _verify(state: LoadState, pending: Pending, inputs: Inputs, policies: Polici
     if unclear is not None:
         return _Answer(_distrust(done, pending, policy, now))
     if _wrong(pending, inputs, policies):
+        worse = gate.worse(inputs.case, pending.after, pending.before, policies.gate, now)
+        if worse is not None:
+            return _Answer(_distrust(done, pending, policy, now), worse)
         back = _step(_distrust(done, pending, policy, now), pending.before, (), Reason.ROLLED_BACK, policy, now)
         return _obstacle(state, pending.before, inputs, policies.damping, now) or back
     trusted = tuple(one for one in state.distrusted if (one.before, one.after) != (pending.before, pending.after))
@@ -254,10 +250,18 @@ def _wrong(pending: Pending, inputs: Inputs, policies: Policies) -> bool:
     own = pending.expected[0]
     if pending.after > pending.before and inputs.tightness.at_least >= policies.load.hot:
         wanted = own.sessions_before - own.sessions_after
-        got = own.sessions_before - fleet.pops[own.pop].used[Resource.SESSIONS]
-        if got < policies.load.useful_share * wanted:
+        if _moved(pending.expected, fleet) < policies.load.useful_share * wanted:
             return True
     return any(_surprised(one, fleet, policies) for one in pending.expected if one.sessions_after > one.sessions_before)
+
+
+def _moved(expected: tuple[Expectation, ...], fleet: FleetLoad) -> float:
+    """Return how many sessions a step seems to have moved: what the own PoP lost, or what the others gained.
+
+    Demand that grows meanwhile hides the one, demand that falls the other.
+    """
+    gains = [fleet.pops[one.pop].used[Resource.SESSIONS] - one.sessions_before for one in expected]
+    return max(-gains[0], sum(gains[1:]))
 
 
 def _surprised(expected: Expectation, fleet: FleetLoad, policies: Policies) -> bool:

@@ -1,8 +1,8 @@
 """The only place that chooses what is announced.
 
-In order: the stop of the agent, orders of operators, health through the service's life cycle; and before anything is
-withdrawn, the guard of the fleet. Every choice has one `Reason`. The result is computed afresh on every turn and
-depends on nothing but the arguments.
+In order: the stop of the agent, orders of operators, health through the service's life cycle, then load; and before
+anything is withdrawn, the guard of the fleet. Load never makes an announcement milder than what comes before it. Every
+choice has one `Reason`. The result is computed afresh on every turn and depends on nothing but the arguments.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from popctl.core import duty, health, lifecycle, members, orders
+from popctl.core import duty, health, lifecycle, load_step, members, orders, pop_load
 from popctl.core.guard import Permission, Ruling
 from popctl.core.lifecycle import Condition
+from popctl.core.load_step import LoadStep, Movable, severest
 from popctl.core.orders import Order
+from popctl.core.pop_load import Weight
+from popctl.model.capacity import LoadState
 from popctl.model.desired import Desired, ServiceDecision
 from popctl.model.instant import NEVER, Instant
+from popctl.model.load import PopLoad
 from popctl.model.observation import IntentKind
 from popctl.model.pop import Announce, Neighbor, Pop, Service
 from popctl.model.reason import Reason
@@ -31,6 +35,8 @@ class Decision:
 
     desired: Desired
     memory: Mapping[str, Memory]
+    load_state: LoadState
+    """To remember, too: where the PoP stands on its ladder of levels."""
     wake_at: Instant
 
 
@@ -45,6 +51,28 @@ class _Count:
         if self.healthy >= needed:
             return Condition.GOOD
         return Condition.UNSURE if self.healthy + self.unknown >= needed else Condition.BAD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Felt:
+    """One service as orders, health and the guard leave it, before load has its say."""
+
+    service: Service
+    count: _Count
+    order: Order | None
+    condition: Condition
+    ruling: Ruling | None
+    memory: Memory
+
+    @property
+    def movable(self) -> bool:
+        """Load may move it, or keeps it where it is."""
+        return self.memory.phase is Phase.IN and self.order is None
+
+    @property
+    def free(self) -> bool:
+        """Nothing but load has a say."""
+        return self.movable and self.condition is Condition.GOOD and not lifecycle.wants_out(self.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +91,32 @@ def decide(pop: Pop, view: View, now: Instant) -> Decision:
         backend.id: None if backend.name in draining else health.backend_verdict(backend, view.health, now)[0]
         for backend in pop.backends.values()
     }
-    chosen = [_choose(service, pop, view, verdicts, now) for service in pop.services]
-    standings = tuple(standing for standing, _ in chosen)
+    felt = [_feel(service, pop, view, verdicts, now) for service in pop.services]
+    weight = pop_load.weigh(pop, view, verdicts, now) if pop.load or pop.fleet else None
+    step = load_step.look(pop, view, weight, _movable(pop, felt), now)
+    standings, wakes = zip(*(_stand(one, step, pop, now) for one in felt), strict=True)
     decisions = tuple(one.decision for one in standings)
     stale = (health.next_stale(backend, view.health, now) for backend in pop.backends.values())
     places = members.places(pop, view, now)
+    bases = {one.service.name: _base(one, pop, now).announce for one in felt}
     desired = Desired(
-        routes=route_table(_routes(pop, decisions)),
+        routes=route_table(_routes(pop, bases, step)),
         services=decisions,
         tables=members.tables(pop, places),
         backends=places,
         balanced=members.balanced(pop),
-        fleet=duty.wish(pop, view, standings, now),
+        fleet=duty.wish(pop, view, standings, _told(pop, weight, bases, step), now),
+        load=step.decision,
     )
     return Decision(
         desired=desired,
         memory={one.service.name: one.memory for one in standings},
-        wake_at=min((*(wake for _, wake in chosen), *stale, members.next_cut(view, now)), default=NEVER),
+        load_state=step.state if step.decision else view.load_state,
+        wake_at=min((*wakes, *stale, step.until, members.next_cut(view, now)), default=NEVER),
     )
 
 
-def _choose(
-    service: Service, pop: Pop, view: View, verdicts: Mapping[int, Verdict | None], now: Instant
-) -> tuple[duty.Standing, Instant]:
+def _feel(service: Service, pop: Pop, view: View, verdicts: Mapping[int, Verdict | None], now: Instant) -> _Felt:
     of_service = [verdicts[backend] for backend in service.backends]
     count = _Count(of_service.count(Verdict.UP), of_service.count(Verdict.UNKNOWN))
     before = view.memory.get(service.name, _NEW)
@@ -102,22 +133,44 @@ def _choose(
     leaving = None if order is None else duty.Leaving(forced=order.forced)
     ruling = duty.ruling(service, pop, view, felt, leaving, now)
     memory = _advance(felt, inputs, ruling, pop, now)
-    rung = _rung(memory, order, ruling, inputs.condition, pop, now)
-    until = rung.until if ruling is None else min(rung.until, ruling.wake_at)
+    return _Felt(service=service, count=count, order=order, condition=inputs.condition, ruling=ruling, memory=memory)
+
+
+def _movable(pop: Pop, felt: Iterable[_Felt]) -> Iterable[Movable]:
+    named = frozenset[str]() if pop.load is None else pop.load.services
+    return [Movable(one.service, one.free) for one in felt if one.movable and one.service.name in named]
+
+
+def _stand(one: _Felt, step: LoadStep, pop: Pop, now: Instant) -> tuple[duty.Standing, Instant]:
+    """Say where a service stands, and when time alone may change that."""
+    base, ruling, memory = _base(one, pop, now), one.ruling, one.memory
+    until = base.until if ruling is None else min(base.until, ruling.wake_at)
     if memory.phase is Phase.IN and now < (patient := duty.patient_until(pop, memory)):
         until = min(until, patient)
+    announce, reason = base.announce, base.reason
+    steered = pop.load is not None and one.service.name in pop.load.services and memory.phase is Phase.IN
+    if steered:
+        announce = severest(announce, step.rungs.summary)
+    if steered and reason is Reason.HEALTHY and step.decision is not None:
+        reason = step.decision.reason or reason
+        until = min(until, NEVER if step.decision.until is None else step.decision.until)
     decision = ServiceDecision(
-        service=service.name,
-        announce=rung.announce,
-        reason=rung.reason,
-        healthy=count.healthy,
-        unknown=count.unknown,
-        needed=service.minimum_healthy,
+        service=one.service.name,
+        announce=announce,
+        reason=reason,
+        healthy=one.count.healthy,
+        unknown=one.count.unknown,
+        needed=one.service.minimum_healthy,
         until=until if until < NEVER else None,
         held=memory.held,
     )
-    forced = order is not None and order.forced
-    return duty.Standing(service=service, decision=decision, memory=memory, ruling=ruling, forced=forced), until
+    forced = one.order is not None and one.order.forced
+    asked = ruling or step.rulings.get(one.service.name)
+    return duty.Standing(service=one.service, decision=decision, memory=memory, ruling=asked, forced=forced), until
+
+
+def _base(one: _Felt, pop: Pop, now: Instant) -> _Rung:
+    return _rung(one.memory, one.order, one.ruling, one.condition, pop, now)
 
 
 def _advance(felt: Memory, inputs: lifecycle.Inputs, ruling: Ruling | None, pop: Pop, now: Instant) -> Memory:
@@ -173,15 +226,30 @@ def _announced(memory: Memory, order: Order | None, pop: Pop) -> _Rung:
     return _Rung(Announce.NORMAL, reason, held_until)
 
 
-def _routes(pop: Pop, decisions: Iterable[ServiceDecision]) -> Iterable[tuple[RouteKey, Route]]:
-    rungs = {decision.service: decision.announce for decision in decisions}
+def _routes(pop: Pop, bases: Mapping[str, Announce], step: LoadStep) -> Iterable[tuple[RouteKey, Route]]:
     for service in pop.services:
-        if rungs[service.name] is Announce.WITHDRAWN:
-            continue
         for neighbor in pop.neighbors:
+            rung = step.rung(service, bases[service.name], neighbor, pop.load)
+            if rung is Announce.WITHDRAWN:
+                continue
             for prefix in service.prefixes:
                 if Family.of(prefix) in neighbor.families:
-                    yield RouteKey(neighbor.address, prefix), route_for(prefix, neighbor, rungs[service.name], pop.asn)
+                    yield RouteKey(neighbor.address, prefix), route_for(prefix, neighbor, rung, pop.asn)
+
+
+def _told(pop: Pop, weight: Weight | None, bases: Mapping[str, Announce], step: LoadStep) -> PopLoad | None:
+    """Return what the fleet is told of the load; None: it is not known what the PoP can carry."""
+    if weight is None or pop.fleet is None:
+        return None
+
+    def told(service: Service, neighbor: Neighbor) -> Announce:
+        return step.rung(service, bases[service.name], neighbor, pop.load)
+
+    announcing = any(
+        told(service, neighbor) is not Announce.WITHDRAWN for service in pop.services for neighbor in pop.neighbors
+    )
+    level = load_step.level_of(pop, told, step.state.level)
+    return weight.told(level=level, announcing=announcing, settling=step.state.settling)
 
 
 def route_for(prefix: Prefix, neighbor: Neighbor, rung: Announce, local_asn: int) -> Route:

@@ -11,6 +11,7 @@ from popctl.model.desired import Actual, ServiceDecision
 from popctl.model.fleet import FleetWish, PopReport, ServiceReport
 from popctl.model.floor import FleetSettings
 from popctl.model.instant import NEVER, Instant
+from popctl.model.load import PopLoad
 from popctl.model.observation import IntentKind
 from popctl.model.pop import Announce, Pop, Service
 from popctl.model.reason import Reason
@@ -65,6 +66,38 @@ def ruling(
         forced=order is not None and order.forced,
     )
     return guard.judge(wanted, pop.fleet.floor, view.fleet, now)
+
+
+def load_ruling(service: Service, pop: Pop, view: View, since: Instant, now: Instant) -> Ruling | None:
+    """Ask the guard for a withdraw for load, wanted since `since`; None without a fleet."""
+    if pop.fleet is None:
+        return None
+    wanted = Withdrawal(
+        pop=pop.name,
+        region=pop.fleet.region,
+        service=service.name,
+        cause=Cause.LOAD,
+        carried=_carried(service, view.actual),
+        bad_since=since,
+    )
+    return guard.judge(wanted, pop.fleet.floor, view.fleet, now)
+
+
+_NEEDED = (Reason.FLEET_FLOOR, Reason.REGION_FLOOR, Reason.CAPACITY_FLOOR)
+
+
+def needed(service: Service, pop: Pop, view: View, now: Instant) -> Reason | None:
+    """Return why a service that load has withdrawn has to be announced again, if it has to.
+
+    It works. When the others do not serve the floor any more, or nobody can say whether they do, it is worth more than
+    the room it lacks. That somebody's load is not known is no such reason: it says nothing about who serves.
+    """
+    if pop.fleet is None:
+        return Reason.SINGLE_POP
+    if now > view.fleet.current_at + pop.fleet.floor.view_age_bound_s:
+        return Reason.FLEET_VIEW_STALE if view.fleet.connected else Reason.FLEET_UNREACHABLE
+    against = guard.floor_refusal(pop.fleet.floor, service.name, pop.name, pop.fleet.region, view.fleet.members)
+    return against if against in _NEEDED else None
 
 
 def forecast(service: Service, pop: Pop, view: View, now: Instant) -> tuple[int | None, Reason]:
@@ -126,7 +159,7 @@ def _evidence(service: Service, pop: Pop, view: View, now: Instant) -> tuple[str
     return next(stages, ""), certain
 
 
-def wish(pop: Pop, view: View, standings: Iterable[Standing], now: Instant) -> FleetWish | None:
+def wish(pop: Pop, view: View, standings: Iterable[Standing], load: PopLoad | None, now: Instant) -> FleetWish | None:
     """Return what the fleet is to be told and asked; None without a fleet, or before the first look at the routes.
 
     Until then the record of the agent before this one says it better.
@@ -139,7 +172,7 @@ def wish(pop: Pop, view: View, standings: Iterable[Standing], now: Instant) -> F
     forced = frozenset(one.service.name for one in every if one.forced)
     ready = frozenset(one.service.name for one in every if _ready(one, reports, pop, pop.fleet, view, now))
     return FleetWish(
-        report=PopReport(pop=pop.name, region=pop.fleet.region, services=reports),
+        report=PopReport(pop=pop.name, region=pop.fleet.region, services=reports, load=load),
         permits=asked | ready,
         standing=ready,
         forced=asked & forced,

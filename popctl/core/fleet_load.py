@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from popctl.model.fleet import FleetView
-from popctl.model.load import FleetLoad
+from popctl.model.load import FleetLoad, PopLoad
 
 
 def fleet_load(fleet: str, view: FleetView) -> FleetLoad:
     """Return the load of all PoPs that told it; one that did not is absent, and so unknown."""
-    loads = {name: member.record.report.load for name, member in view.members.items()}
-    known = {name: load for name, load in loads.items() if load is not None}
-    silent = frozenset(loads.keys() - known.keys())
-    return FleetLoad(fleet=fleet, pops=known, at=view.current_at, silent=silent)
+    known: dict[str, PopLoad] = {}
+    silent = []
+    for name, member in view.members.items():
+        load = member.record.report.load
+        if load is None:
+            silent.append(name)
+        else:
+            known[name] = load
+    return FleetLoad(fleet=fleet, pops=known, at=view.current_at, silent=frozenset(silent))

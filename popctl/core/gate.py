@@ -13,17 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 from popctl.core import reserve
 from popctl.core.load import tightness
 from popctl.model.capacity import Expectation, GatePolicy
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, FleetLoad, PopLoad, Resource
-from popctl.model.playbook import Level, Playbook, Step, StepKey
+from popctl.model.playbook import Flow, Level, Playbook, Step, StepKey
 from popctl.model.reason import Reason
 
 _ALL = 1.0 - 1e-6
 """A source whose shares add up to this loses everything, whatever the error band says."""
+_AT = attrgetter("at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ def blind(case: Case, policy: GatePolicy, now: Instant) -> Reason | None:
     ):
         return Reason.PLAYBOOK_FOREIGN
     oldest = now - policy.view_stale_after_s
+    if not fleet.silent and min(map(_AT, fleet.pops.values()), default=oldest) >= oldest:
+        return None  # what is so almost always needs no counting
     heard = [pop.at for pop in fleet.pops.values() if pop.announcing]
     fresh = [at for at in heard if at >= oldest]
     members = len(heard) + len(fleet.silent)
@@ -87,8 +91,15 @@ def blind(case: Case, policy: GatePolicy, now: Instant) -> Reason | None:
 def judge(case: Case, before: int, after: int, policy: GatePolicy, now: Instant) -> Verdict:
     """Judge one step of the PoP that asks."""
     reason = blind(case, policy, now)
-    if reason is not None or case.playbook is None or case.fleet is None:
-        return Verdict(accepted=False, reason=reason or Reason.NO_PLAYBOOK)
+    if reason is not None:
+        return Verdict(accepted=False, reason=reason)
+    return examine(case, before, after, policy, now)
+
+
+def examine(case: Case, before: int, after: int, policy: GatePolicy, now: Instant) -> Verdict:
+    """Judge one step of a case that `blind` has nothing against."""
+    if case.playbook is None or case.fleet is None:
+        raise ValueError("blind() looks at both first")
     pops = case.fleet.pops
     step = row(case.playbook, StepKey(case.pop, before, after), pops)
     if step is None:
@@ -99,6 +110,27 @@ def judge(case: Case, before: int, after: int, policy: GatePolicy, now: Instant)
             return Verdict(accepted=False, reason=problem, about=name)
     predicted = predict(step, pops)
     return _weigh(case, step, predicted, policy, now)
+
+
+def worse(case: Case, before: int, after: int, policy: GatePolicy, now: Instant) -> Reason | None:
+    """Return why a step that takes another one back would make things worse, if the playbook says that it would.
+
+    Such a step is owed no gain and no room. But all who moved would move once more, perhaps to a PoP without handshakes
+    to spare; and if something else has happened meanwhile, there may be less room where they came from. Phi must not
+    rise, whatever for. Where the gate is blind nothing is known to be worse.
+    """
+    if case.playbook is None or case.fleet is None or blind(case, policy, now) is not None:
+        return None
+    pops = case.fleet.pops
+    step = row(case.playbook, StepKey(case.pop, before, after), pops)
+    if step is None or any(_unfit(name, pops.get(name), case.pop, policy, now) for name in step.touched):
+        return None
+    predicted = predict(step, pops)
+    window_s = case.playbook.reconnect_window_s
+    if any(one.gained_sessions > 0 and _storm(one, pops[name], window_s) for name, one in predicted.items()):
+        return Reason.HANDSHAKE_STORM
+    phi_before, phi_after = _potential(step, predicted, pops, policy)
+    return Reason.NO_GAIN if phi_after > phi_before else None
 
 
 def row(playbook: Playbook, key: StepKey, pops: Mapping[str, PopLoad]) -> Step | None:
@@ -124,8 +156,10 @@ def _unfit(name: str, pop: PopLoad | None, asking: str, policy: GatePolicy, now:
 def predict(step: Step, pops: Mapping[str, PopLoad]) -> Mapping[str, _Predicted]:
     """Return every touched PoP as a pessimist expects it after the step."""
     leaving: dict[str, float] = {}
+    arriving: dict[str | None, list[Flow]] = {}
     for flow in step.flows:
         leaving[flow.source] = leaving.get(flow.source, 0.0) + flow.share
+        arriving.setdefault(flow.target, []).append(flow)
     found = {}
     for name in step.touched:
         pop = pops[name]
@@ -134,13 +168,12 @@ def predict(step: Step, pops: Mapping[str, PopLoad]) -> Mapping[str, _Predicted]
         used = {resource: amount * kept for resource, amount in pop.used.items()}
         peak = {resource: max(amount, pop.used.get(resource, 0.0)) * kept for resource, amount in pop.peak.items()}
         gained = 0.0
-        for flow in step.flows:
-            if flow.target == name:
-                part = flow.share * (1.0 + step.error)
-                source = pops[flow.source]
-                gained += part * source.used[Resource.SESSIONS]
-                _add(used, source.used, part)
-                _add(peak, source.used, part)
+        for flow in arriving.get(name, ()):
+            part = flow.share * (1.0 + step.error)
+            source = pops[flow.source]
+            gained += part * source.used[Resource.SESSIONS]
+            _add(used, source.used, part)
+            _add(peak, source.used, part)
         found[name] = _Predicted(used, peak, gained)
     return found
 
@@ -166,15 +199,7 @@ def _weigh(case: Case, step: Step, predicted: Mapping[str, _Predicted], policy: 
         raise ValueError("judge() looks at both first")
     pops = fleet.pops
     own = excess(pops[case.pop].used, pops[case.pop].capacity, policy.saturation)
-    phi_before = sum(excess(pops[name].used, pops[name].capacity, policy.saturation) for name in predicted)
-    unreached = sum(
-        flow.share * (1.0 + step.error) * pops[flow.source].used[Resource.SESSIONS]
-        for flow in step.flows
-        if flow.target is None
-    )
-    phi_after = unreached + sum(
-        excess(after.used, pops[name].capacity, policy.saturation) for name, after in predicted.items()
-    )
+    phi_before, phi_after = _potential(step, predicted, pops, policy)
     sheds = step.key.after > step.key.before
     reason, about = _harm(step, predicted, pops, policy, book.reconnect_window_s)
     if reason is None and sheds:
@@ -191,6 +216,20 @@ def _weigh(case: Case, step: Step, predicted: Mapping[str, _Predicted], policy: 
         phi_after=phi_after,
         expected=_expectations(step, pops, predicted),
     )
+
+
+def _potential(
+    step: Step, predicted: Mapping[str, _Predicted], pops: Mapping[str, PopLoad], policy: GatePolicy
+) -> tuple[float, float]:
+    """Return Phi of the PoPs that a step touches, before and after it."""
+    phi_before = sum(excess(pops[name].used, pops[name].capacity, policy.saturation) for name in predicted)
+    unreached = sum(
+        flow.share * (1.0 + step.error) * pops[flow.source].used[Resource.SESSIONS]
+        for flow in step.flows
+        if flow.target is None
+    )
+    over = (excess(after.used, pops[name].capacity, policy.saturation) for name, after in predicted.items())
+    return phi_before, unreached + sum(over)
 
 
 def _expectations(

@@ -178,6 +178,11 @@ def floor_refusal(
 ) -> Reason | None:
     """Return what speaks against `pop` leaving `service`; None if enough PoPs on duty serve without it."""
     counted = [member for name, member in members.items() if name != pop and member.counts(service)]
+    return _refusal(policy, counted, region, members)
+
+
+def _refusal(policy: FloorPolicy, counted: list[Member], region: str, members: Mapping[str, Member]) -> Reason | None:
+    """Return what speaks against leaving `counted` alone with the demand on all."""
     if len(counted) < policy.minimum_announcing:
         return Reason.FLEET_FLOOR
     needed = policy.minimum_per_region.get(region, 0)
@@ -201,7 +206,8 @@ def _capacity_refusal(ratio: float, counted: Iterable[Member], everybody: Iterab
         if not limits or len(limits) < len(capacities):
             # Somebody who is left has no limit.
             continue
-        used = [load.used[resource] for load in known if resource in load.used]
+        # Users on their way from one PoP to another are in no average for a while, but in the peak of where they were.
+        used = [max(load.used[resource], load.peak.get(resource, 0.0)) for load in known if resource in load.used]
         if len(used) < len(known):
             return Reason.CAPACITY_UNKNOWN
         if sum(limits) < ratio * sum(used):
@@ -251,12 +257,20 @@ def wants_standing(
     if not held and not _mine_stands_ready(pop, service, view) and _somebody_before(pop, service, view):
         # The next one is for the first by name, and so for hardly anybody: nothing else has to be counted.
         return False
-    if not (own.good and own.announced) or any(service in member.record.asking for member in view.members.values()):
+    if not (own.good and own.announced):
         return False
-    if floor_refusal(policy, service, pop, region, view.members) is not None:
+    duty: dict[str, Member] = {}
+    holders: list[str] = []
+    # One pass: there may be a thousand of them, and this is asked on every turn of a quiet PoP.
+    for name, member in view.members.items():
+        if service in member.record.asking:
+            return False
+        if member.counts(service):
+            duty[name] = member
+        elif _stands_ready(member, service):
+            holders.append(name)
+    if _refusal(policy, [one for name, one in duty.items() if name != pop], region, view.members) is not None:
         return False
-    duty = [name for name, member in view.members.items() if member.counts(service)]
-    holders = [name for name, member in view.members.items() if _stands_ready(member, service)]
     limit = ceil(policy.standing_share * max(len(duty) + len(holders) - policy.minimum_announcing, 0))
     if held or pop in holders:
         return sum(name < pop for name in holders) < limit
@@ -269,7 +283,7 @@ def _mine_stands_ready(pop: str, service: str, view: FleetView) -> bool:
 
 
 def _somebody_before(pop: str, service: str, view: FleetView) -> bool:
-    return any(name < pop and member.counts(service) for name, member in view.members.items())
+    return any(view.members[name].counts(service) for name in view.members if name < pop)
 
 
 def _stands_ready(member: Member, service: str) -> bool:

@@ -27,12 +27,12 @@ def fold(load: BackendLoad, sample: LoadSample, timing: LoadTiming) -> BackendLo
 def _next(track: Track | None, value: float, at: Instant, timing: LoadTiming) -> Track:
     if track is None or at >= track.at + timing.stale_after_s:
         # After a gap the past says nothing; an average with it would be late.
-        return Track(smooth=value, peak=value, at=at)
+        return Track(smooth=value, peak=value, latest=value, at=at)
     gap_s = max(at - track.at, 0.0)
     weight = -math.expm1(-gap_s / timing.smoothing_s)
     faded = track.peak * 0.5 ** (gap_s / timing.peak_half_life_s)
     smooth = track.smooth + weight * (value - track.smooth)
-    return Track(smooth=smooth, peak=max(value, smooth, faded), at=max(at, track.at))
+    return Track(smooth=smooth, peak=max(value, smooth, faded), latest=value, at=max(at, track.at))
 
 
 def known(load: BackendLoad, timing: LoadTiming, now: Instant) -> Mapping[Resource, Track]:

@@ -2,60 +2,53 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+from popctl.model.instant import Instant
+from popctl.model.missteer import ClientAt, History, Seen, Split
+
+MAX_CLIENTS = 50_000
+"""Of a history: some 10 MB. Clients beyond it are not watched for the silent form."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusals:
-    """Counters of one backend since it started."""
-
-    invalid_ike_spi: int
-    """strongSwan's `invalid-spi`: IKE for an SA it does not have."""
-    no_esp_state: int
-    """XfrmInNoStates of /proc/net/xfrm_stat: ESP for an SA it does not have."""
-
-
-@dataclass(frozen=True, slots=True, order=True, kw_only=True)
-class ClientAt:
-    """One client as a backend sees it, from list-sas of VICI."""
-
-    backend: int
-    address: str
-    port: int
-    answered: bool
-    """It has a child SA that sent something: who holds the L2TP tunnel answers, who does not only ever receives."""
-
-
-def mis_steers(before: Mapping[int, Refusals], now: Mapping[int, Refusals]) -> dict[int, int]:
-    """Return new refusals by backend; a backend that restarted counts from zero, one never seen counts nothing."""
-    found = {}
-    for backend, current in now.items():
-        past = before.get(backend)
-        if past is not None:
-            found[backend] = _grown(past.invalid_ike_spi, current.invalid_ike_spi) + _grown(
-                past.no_esp_state, current.no_esp_state
-            )
-    return found
-
-
-def split_clients(seen: Iterable[ClientAt]) -> tuple[tuple[str, int, tuple[int, ...]], ...]:
-    """Return clients with a quick mode on a backend that never answered them while another one did.
-
-    That is the silent mis-steer of an IKEv1 re-authentication: no counter moves, data stop at the next quick mode. A
-    client that connects anew looks the same until it got its first answer, so one look is no proof; two are.
-    """
-    by_client: dict[tuple[str, int], dict[int, bool]] = defaultdict(dict)
-    for one in seen:
-        known = by_client[one.address, one.port]
-        known[one.backend] = known.get(one.backend, False) or one.answered
-    return tuple(
-        (address, port, tuple(sorted(backends)))
-        for (address, port), backends in sorted(by_client.items())
-        if len(backends) > 1 and any(backends.values()) and not all(backends.values())
-    )
-
-
-def _grown(past: int, current: int) -> int:
+def grown(past: int | None, current: int) -> int:
+    """Return how far a counter has come: what was there before the first look counts nothing, a restart starts at 0."""
+    if past is None:
+        return 0
     return current - past if current >= past else current
+
+
+def follow(
+    history: History,
+    backend: int,
+    seen: Iterable[ClientAt],
+    now: Instant,
+    *,
+    working: AbstractSet[int],
+    forget_s: float,
+) -> tuple[History, tuple[Split, ...]]:
+    """Take a look at the SAs of one backend; return the new history and the clients that are split, each told once.
+
+    The silent mis-steer of an IKEv1 re-authentication: a quick mode comes up on a backend that has no L2TP tunnel of
+    this client. It decrypts, no counter moves, and it never answers, while another backend did. A client that connects
+    anew looks the same until its first answer: one look is no proof, two are. A client whose backend is not `working`
+    (it is down, or was given up) may move, and one that was silent for `forget_s` may come back anywhere.
+    """
+    clients = {who: one for who, one in history.clients.items() if now - one.at <= forget_s}
+    suspects = {one for one in history.suspects if one[1] != backend}
+    told = {who for who in history.told if who in clients}
+    found = set()
+    for one in seen:
+        who = (one.address, one.port)
+        before = clients.get(who)
+        if one.answered:
+            if before is not None or len(clients) < MAX_CLIENTS:
+                clients[who] = Seen(backend=backend, at=now)
+        elif one.received and before is not None and before.backend != backend and before.backend in working:
+            suspects.add((who, backend))
+            if (who, backend) in history.suspects and who not in told:
+                told.add(who)
+                found.add(Split(address=one.address, port=one.port, before=before.backend, now=backend))
+    after = History(clients=clients, suspects=frozenset(suspects), told=frozenset(told))
+    return after, tuple(sorted(found))

@@ -14,9 +14,6 @@ from popctl.model.pop import Announce, Pop, Service
 from popctl.model.reason import Reason
 from popctl.model.view import Memory, View
 
-_NOBODY = 0.5
-"""An average of sessions below it is none: an EWMA never gets to 0."""
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -78,14 +75,17 @@ def _progress(intent: Intent, service: Service, pop: Pop, view: View, memory: Me
 
 
 def sessions(service: Service, pop: Pop, view: View, now: Instant) -> Sessions:
-    """Return the live sessions of a service; unknown unless all of its backends tell."""
+    """Return the live sessions of a service as last counted; unknown unless all of its backends tell.
+
+    Not the average that steers by load: that would miss a session that has just begun, and be late for the last one.
+    """
     total = 0.0
     for number in service.backends:
         known = load.known(view.loads.get(number, load.UNHEARD), pop.load_timing, now)
         if Resource.SESSIONS not in known:
             return Sessions(count=None)
-        total += known[Resource.SESSIONS].smooth
-    return Sessions(count=0.0 if total < _NOBODY else total)
+        total += known[Resource.SESSIONS].latest
+    return Sessions(count=total)
 
 
 def _planned(intent: Intent | None, progress: Progress | None, pop: Pop) -> Iterator[Order]:

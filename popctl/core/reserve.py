@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from popctl.model.capacity import GatePolicy
 from popctl.model.instant import Instant
-from popctl.model.load import NOTHING_KNOWN, FleetLoad, PopLoad
+from popctl.model.load import NOTHING_KNOWN, FleetLoad, PopLoad, Resource
 
 
 def fresh(pop: PopLoad, policy: GatePolicy, now: Instant) -> bool:
     """Return whether a PoP's figures may still be believed."""
     return now <= pop.at + policy.view_stale_after_s
+
+
+def _drowns(pop: PopLoad, policy: GatePolicy) -> bool:
+    """Return whether a PoP can do no more handshakes: users wait there whom nobody counts."""
+    limit = pop.capacity.get(Resource.HANDSHAKES)
+    return limit is not None and pop.used.get(Resource.HANDSHAKES, 0.0) > policy.saturation * limit
 
 
 def stays(leaving: str, fleet: FleetLoad, policy: GatePolicy, now: Instant) -> bool:
@@ -18,7 +24,7 @@ def stays(leaving: str, fleet: FleetLoad, policy: GatePolicy, now: Instant) -> b
     Where it is violated already no step may make it worse, and leaving always does.
     """
     others = [pop.capacity for name, pop in fleet.pops.items() if pop.announcing and name != leaving]
-    if not others or fleet.silent:
+    if not others or fleet.silent or any(_drowns(pop, policy) for pop in fleet.pops.values()):
         # Nobody else, or somebody whose demand cannot be told.
         return False
     oldest = now - policy.view_stale_after_s

@@ -6,9 +6,9 @@ past the end of a packet makes a kernel rule not match; here it makes `_Bytes.fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from popctl.core.affinity import Memory, client_key
 from popctl.core.jhash import row_of
 from popctl.core.rows import eligible
 from popctl.model.balancer import (
@@ -31,18 +31,6 @@ _SHORTEST_NATT = _UDP_HEADER + 8
 _INITIATOR_FLAG = 0x08
 _V4_ERRORS = frozenset({3, 11, 12})
 _V6_ERRORS = frozenset({1, 2, 3, 4})
-
-Memory = Mapping[AffinityKey, int]
-"""What the balancer remembers: client -> backend id."""
-
-
-def remember(memory: Memory, learns: tuple[Learnt, ...]) -> dict[AffinityKey, int]:
-    """Return the memory after a packet."""
-    new = dict(memory)
-    for key, backend, replaces in learns:
-        if replaces or key not in new:
-            new[key] = backend
-    return new
 
 
 def steer(tables: Tables, packet: Packet, memory: Memory) -> Steering:
@@ -81,11 +69,7 @@ class _Walk:
         return AffinityKey(kind, self.service.name, address or self.packet.source.packed)
 
     def client(self, address: bytes | None = None, port: bytes | None = None) -> AffinityKey:
-        """Name a client behind NAT; its port is read where it stands without IP options, as the rules do."""
-        at = 20 if self.packet.version == 4 else 40  # noqa: PLR2004 - IP version
-        where = address or self.packet.source.packed
-        short = where[:8] + where[12:] if len(where) == 16 else where  # noqa: PLR2004 - bytes of an IPv6 address
-        return AffinityKey(AffinityMap.ADDRESS_PORT, self.service.name, short, port or self.packet.network[at : at + 2])
+        return client_key(self.service.name, self.packet, address, port)
 
     # Ends.
 

@@ -13,8 +13,9 @@ from zlib import crc32
 import structlog
 
 from popctl.fleet.errors import StoreError, WatchEndedError
-from popctl.fleet.ledger import Ledger, Pace
+from popctl.fleet.ledger import Ledger
 from popctl.fleet.line import Snapshot
+from popctl.fleet.target import Pace
 from popctl.model.instant import NEVER, Instant
 
 if TYPE_CHECKING:
@@ -105,10 +106,11 @@ class StoreFleet:
             self._ledger.disconnected("stopped")
 
     async def release(self) -> None:
-        """End the lease, after `run` has ended."""
-        with suppress(StoreError):
-            await self._line.open()
-            await self._line.revoke()
+        """End the lease, after `run` has ended. The end of the agent does not wait for member after member."""
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(2 * self._timeouts.request_s):
+                await self._line.open()
+                await self._line.revoke()
         with suppress(StoreError):
             await self._line.close()
 

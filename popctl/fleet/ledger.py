@@ -16,13 +16,13 @@ What keeps the permits sound, however late messages arrive:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from popctl.core.guard import floor_refusal
 from popctl.fleet.line import Change, Entry, Snapshot, Write
 from popctl.fleet.roster import Roster
+from popctl.fleet.target import Pace, Target, due_at, pins, target
 from popctl.model.fleet import (
     FleetView,
     FleetWish,
@@ -30,26 +30,12 @@ from popctl.model.fleet import (
     Permit,
     PermitState,
     Record,
-    ServiceReport,
     Stance,
 )
 from popctl.model.instant import NEVER, Instant
 
 if TYPE_CHECKING:
     from popctl.model.reason import Reason
-
-MAX_PINS = 64
-"""Records that a grant compares; etcd refuses a transaction with more than 128 comparisons."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How often a PoP writes."""
-
-    quiet_s: float = 2.0
-    """Between two writes, unless a rung, a stance or health changes."""
-    refresh_s: float = 10.0
-    """A write at least this often: its echo proves that the view is current."""
 
 
 class Ledger:
@@ -76,7 +62,7 @@ class Ledger:
         self._echoes: list[tuple[int, Instant]] = []
         self._in_flight: tuple[Write, Instant] | None = None
         self._granted: dict[str, Instant] = {}
-        self._refusals: dict[str, Reason] = {}
+        self._refusals: Mapping[str, Reason] = {}
         self._wrote_at: Instant = -NEVER
 
     # ------------------------------------------------------------------------------------------------ from the caller
@@ -164,16 +150,16 @@ class Ledger:
         wish = self._wish
         if wish is None or not self._connected or self._fenced or self._in_flight is not None:
             return None
-        record, left, grants = self._target(wish)
+        wanted = self._target(wish)
+        record, own = wanted.record, self._own
         if now < self._due_at(record):
             return None
-        replaces = 0 if self._own is None else self._own.modified
         write = Write(
             record=record,
-            replaces=replaces,
-            fence=self._fence if grants else None,
-            renew_fence=left,
-            pins=self._pins(grants),
+            replaces=0 if own is None else own.modified,
+            fence=self._fence if wanted.grants else None,
+            renew_fence=wanted.leaves(None if own is None else own.record),
+            pins=pins(wanted.grants, self._pop, self._roster.members),
         )
         self._in_flight = (write, now)
         self._wrote_at = now
@@ -185,7 +171,7 @@ class Ledger:
         """Return when time alone makes a write due."""
         if self._wish is None or not self._connected or self._fenced or self._in_flight is not None:
             return NEVER
-        return self._due_at(self._target(self._wish)[0])
+        return self._due_at(self._target(self._wish).record)
 
     @property
     def unechoed_since(self) -> Instant:
@@ -216,52 +202,17 @@ class Ledger:
 
     # ------------------------------------------------------------------------------------------------- what to write
 
-    def _target(self, wish: FleetWish) -> tuple[Record, bool, frozenset[str]]:
-        """Return the record to be, whether it leaves a duty, and for which services the floor has to allow it."""
-        stances: dict[str, Stance] = {}
-        asking, grants = set(), set()
-        self._refusals.clear()
-        for service, report in wish.report.services.items():
-            stance = Stance.DUTY if report.announced else Stance.OUT
-            if service in wish.permits:
-                if service in self._granted or service in wish.forced:
-                    stance = Stance.PERMIT
-                elif (refusal := self._refusal(service, wish)) is None:
-                    stance = Stance.PERMIT
-                    grants.add(service)
-                else:
-                    self._refusals[service] = refusal
-                    if service not in wish.standing:
-                        asking.add(service)
-            stances[service] = stance
-        record = Record(report=wish.report, stances=stances, asking=frozenset(asking))
-        left = bool(grants) or any(record.stance(service) is not Stance.DUTY for service in self._on_duty())
-        return record, left, frozenset(grants)
+    def _target(self, wish: FleetWish) -> Target:
+        found = target(wish, self._granted, lambda service: self._refusal(service, wish))
+        self._refusals = found.refusals
+        return found
 
     def _refusal(self, service: str, wish: FleetWish) -> Reason | None:
         return floor_refusal(self._policy, service, self._pop, wish.report.region, self._roster.members)
 
-    def _on_duty(self) -> Iterable[str]:
-        """Return the services for which the record to be replaced says that others can count on this PoP."""
-        if self._own is not None and self._own.record is not None:
-            yield from (service for service, stance in self._own.record.stances.items() if stance is Stance.DUTY)
-
-    def _due_at(self, record: Record) -> Instant:
-        known = None if self._own is None else self._own.record
-        if known is None or self._written is None or _urgent(record) != _urgent(self._written):
-            return -NEVER
-        if record != self._written:
-            return self._wrote_at + self._pace.quiet_s
-        return self._wrote_at + self._pace.refresh_s
-
-    def _pins(self, grants: Iterable[str]) -> tuple[tuple[str, int], ...]:
-        counted = {
-            name: member.created
-            for service in grants
-            for name, member in self._roster.members.items()
-            if name != self._pop and member.counts(service)
-        }
-        return tuple(sorted(counted.items())[:MAX_PINS])
+    def _due_at(self, wanted: Record) -> Instant:
+        stands = None if self._own is None or self._own.record is None else self._written
+        return due_at(wanted, stands, self._wrote_at, self._pace)
 
     # ---------------------------------------------------------------------------------------------- what is in there
 
@@ -329,14 +280,3 @@ class Ledger:
         refusal = self._refusals.get(service)
         state = PermitState.ASKED if refusal is None else PermitState.REFUSED
         return Permit(service=service, state=state, since=self._wanted_since[service], reason=refusal)
-
-
-def _urgent(record: Record) -> object:
-    """Return what others must not wait for."""
-    report = record.report
-    facts = {name: _urgent_service(service) for name, service in report.services.items()}
-    return facts, record.stances, record.asking, report.incarnation, report.region
-
-
-def _urgent_service(service: ServiceReport) -> ServiceReport:
-    return replace(service, healthy=0, needed=0, bad_since=None, reason="", stage="", certain=False)

@@ -69,6 +69,14 @@ class Nft:
         except WireError as error:
             raise KernelError("nft -j list", str(error)) from error
 
+    def elements(self, family: str, table: str, kind: str, name: str) -> Elements:
+        """Read the elements of one set or map; none when it is not there.
+
+        Raises:
+            KernelError: nft could not say.
+        """
+        return elements(family, table, name, kind)
+
     def close(self) -> None:
         """Free the library's context."""
         if self._library and self._context:
@@ -88,17 +96,17 @@ class Nft:
         return done.stdout
 
 
-def elements(family: str, table: str, name: str) -> Elements:
-    """Read the elements of one set; none when it is not there.
+def elements(family: str, table: str, name: str, kind: str = "set") -> Elements:
+    """Read the elements of one set or map; none when it is not there.
 
     Raises:
         KernelError: nft could not say.
     """
-    answer = listing_of(["list", "set", family, table, name])
+    answer = listing_of(["list", kind, family, table, name])
     try:
-        return parse_listing(answer).sets[name].elements if answer else {}
+        return (parse_listing(answer).sets[name].elements or {}) if answer else {}
     except (WireError, KeyError) as error:
-        raise KernelError("nft -j list set", str(error)) from error
+        raise KernelError(f"nft -j list {kind}", str(error)) from error
 
 
 def listing_of(words: list[str]) -> str:

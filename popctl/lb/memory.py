@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
+from popctl.core.affinity import remember
 from popctl.core.balance import problems
-from popctl.core.steer import remember, steer
+from popctl.core.steer import steer
 from popctl.lb.balancer import OnActual, RefusedTablesError
 from popctl.model.balancer import AffinityKey, BalancerActual, Packet, Problem, Steering, Tables
 from popctl.model.route import Address

@@ -1,4 +1,4 @@
-"""The SAs of one backend over VICI: how many are left, how old the oldest is, and the orderly end of all of them."""
+"""The SAs of one backend over VICI: how many, how old, whose; what was refused; and the orderly end of all of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from popctl.lb.balancer import BalancerError
+from popctl.model.missteer import ClientAt
+from popctl.wire.errors import WireError
+from popctl.wire.spi import Identity
+from popctl.wire.strongswan_conf import check
 
 if TYPE_CHECKING:
     import vici
 
+    from popctl.model.balancer import SpiPlan
     from popctl.model.pop import ViciEndpoint
 
 _TIMEOUT_S = 3.0
@@ -54,6 +59,55 @@ def end(endpoint: ViciEndpoint) -> int:
             # The answer is a stream of log lines; nothing is sent before somebody reads it.
             deque(session.terminate({"ike-id": number, "timeout": _NO_WAITING_MS}), maxlen=0)
     return len(ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """What all SAs of a backend show."""
+
+    clients: tuple[ClientAt, ...]
+    """With a child SA: a client that is still signing on has none."""
+    label_problem: str
+    """Why the backend does not label as the plan says; empty when it does, or has no SA."""
+
+
+def refused(endpoint: ViciEndpoint) -> int:
+    """Return how many IKE messages came for SAs that this charon does not have, since it started.
+
+    Raises:
+        ViciError: no answer.
+    """
+    with _session(endpoint) as session:
+        counters = session.get_counters()["counters"]
+        return int(counters[""]["invalid-spi"])
+
+
+def walk(endpoint: ViciEndpoint, backend: int, plan: SpiPlan | None, pop: int) -> Walk:
+    """Look at all SAs. Costs charon about 0.1 ms each: not to be done all the time.
+
+    Raises:
+        ViciError: no answer.
+    """
+    with _session(endpoint) as session:
+        sas = list(_established(session))
+    clients = tuple(found for sa in sas if (found := _client(sa)) is not None)
+    try:
+        problems = check(plan, Identity(pop, backend), sas).problems if plan else ()
+    except WireError as error:
+        raise ViciError(f"{endpoint}: {error}") from error
+    return Walk(clients=clients, label_problem=str(problems[0]) if problems else "")
+
+
+def _client(sa: Mapping[str, Any]) -> ClientAt | None:
+    children = [one for one in sa.get("child-sas", {}).values() if _text(one.get("state", b"")) == "INSTALLED"]
+    if not children:
+        return None
+    return ClientAt(
+        address=_text(sa.get("remote-host", b"")),
+        port=int(_text(sa.get("remote-port", b"0"))),
+        received=any(int(_text(one.get("packets-in", b"0"))) > 0 for one in children),
+        answered=any(int(_text(one.get("packets-out", b"0"))) > 0 for one in children),
+    )
 
 
 def _established(session: vici.Session) -> Iterator[Mapping[str, Any]]:

@@ -1,28 +1,70 @@
-"""Hears of every change to nftables on this host, and tells ours from other people's."""
+"""Hears of every change to nftables on this host, tells ours from other people's, and reads the bones of a table."""
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from threading import Lock
+from typing import TypeVar
 
 from popctl.lb.balancer import KernelError
 from popctl.wire.errors import WireError
-from popctl.wire.nfnetlink import MULTICAST_GROUP, Change, Generation, generation_request, messages
+from popctl.wire.nfnetlink import (
+    MULTICAST_GROUP,
+    Change,
+    Entry,
+    Generation,
+    Kind,
+    bones,
+    counted,
+    dump_request,
+    dumped,
+    generation_request,
+    messages,
+)
+from popctl.wire.nft_load import load_answers, load_request
+from popctl.wire.nft_text import SeenTable
 
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK = 270
-_ADD_MEMBERSHIP = 1
+_ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 1, 2
 _BUFFER = 1 << 20
+_SEND_BUFFER_FORCE = 32
+"""SO_SNDBUFFORCE: a transaction is one datagram, and rows are 2 MB."""
 _TIMEOUT_S = 5.0
+_TRIES = 5
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What other people did to our tables since somebody last asked."""
+
+    table: bool = False
+    """They changed something, or may have."""
+    sets: frozenset[str] = frozenset()
+    """Sets of which they changed the elements, or which they made anew."""
+    unsure: bool = False
+    """Too much was said to hear it all."""
 
 
 class Watch:
-    """Two netlink sockets of the namespace of the thread that made it: one hears changes, one asks for generations."""
+    """Two netlink sockets of the namespace of the thread that made it: one hears changes, one asks questions.
+
+    The event loop listens, the worker asks; what was heard is shared between them.
+    """
 
     def __init__(self, table: str) -> None:
         self._table = table
+        self._lock = Lock()
         self._ours: set[int] = set()
-        self._touched = False
+        self._now: set[str] | None = None
+        """Names of sets in the transaction that is being heard of; None: it is not about our table."""
+        self._touched = Touched()
         self._events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._events.settimeout(0)
         self._events.bind((0, 0))
@@ -41,56 +83,139 @@ class Watch:
         Raises:
             KernelError: no answer.
         """
-        try:
+
+        def ask() -> int:
             self._questions.send(generation_request())
             answer = next(iter(messages(self._questions.recv(_BUFFER))), None)
-        except (OSError, WireError) as error:
-            raise KernelError("nftables generation", str(error)) from error
-        if not isinstance(answer, Generation):
-            raise KernelError("nftables generation", f"unexpected answer {answer!r}")
-        return answer.number
+            if not isinstance(answer, Generation):
+                raise WireError(f"unexpected answer {answer!r}")
+            return answer.number
+
+        return _told("nftables generation", ask)
+
+    def bones(self, families: tuple[str, ...]) -> dict[str, SeenTable | None]:
+        """Return our table in each family, sets without elements; None where there is none.
+
+        Raises:
+            KernelError: no answer, or others change the rules faster than they can be read.
+        """
+        entries = self._at_rest(Kind)
+        found = {family: bones(entries, family, self._table) for family in families}
+        return {family: seen if seen.chains else None for family, seen in found.items()}
+
+    def counters(self) -> list[tuple[str, int, int]]:
+        """Return name, packets and bytes of every counter of our tables.
+
+        Raises:
+            KernelError: no answer, or others change the rules faster than they can be read.
+        """
+        return list(counted(self._at_rest((Kind.OBJECTS,)), self._table))
+
+    def _at_rest(self, kinds: Iterable[Kind]) -> list[Entry]:
+        """Dump these kinds as they were at one generation."""
+        for _ in range(_TRIES):
+            before = self.generation()
+            entries = _told("nftables dump", lambda: [entry for kind in kinds for entry in self._dump(kind)])
+            if self.generation() == before:
+                return entries
+        raise KernelError("nftables dump", "the rule set changes all the time")
+
+    def _dump(self, kind: Kind) -> Iterator[Entry]:
+        self._questions.send(dump_request(kind))
+        while True:
+            for one in dumped(self._questions.recv(_BUFFER), kind):
+                if isinstance(one, Entry):
+                    yield one
+                elif one.error:
+                    raise OSError(one.error, "refused")
+                else:
+                    return
+
+    def load(self, name: str, elements: Iterable[tuple[int, int]], generation: int) -> None:
+        """Add elements (mark -> mark) to a map of our `inet` table, all or none.
+
+        Raises:
+            KernelError: nothing was changed; also when the rule set is of another generation by now.
+        """
+        request = load_request("inet", self._table, name, elements, generation)
+
+        def ask() -> list[int]:
+            self._questions.setsockopt(socket.SOL_SOCKET, _SEND_BUFFER_FORCE, len(request) + _BUFFER)
+            self._questions.send(request)
+            return load_answers(self._questions.recv(_BUFFER))
+
+        # 65,536 notices of our own would overflow what we listen with, and nobody could say whose the lost ones were.
+        self._events.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, MULTICAST_GROUP)
+        try:
+            errors = _told("nftables load", ask)
+        finally:
+            self._events.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, MULTICAST_GROUP)
+            missed = self.generation() not in (generation, generation + 1)
+            with self._lock:
+                self._ours.discard(generation + 1)
+                if missed:
+                    self._touched = Touched(table=True, unsure=True)
+        if any(errors):
+            raise KernelError("nftables load", os.strerror(max(errors)))
 
     def expect(self, before: int) -> None:
         """Announce a transaction of ours; said before it is made, because the event loop may hear of it at once."""
-        self._ours.add(before + 1)
+        with self._lock:
+            self._ours.add(before + 1)
 
     def alone(self, before: int, after: int) -> bool:
         """Return whether nobody else's transaction came between; if somebody's did, which is whose is not known."""
         if after == before:
-            self._ours.discard(before + 1)
+            with self._lock:
+                self._ours.discard(before + 1)
         return after in (before, before + 1)
 
     def foreign_change(self) -> bool:
         """Read what was heard; True when somebody else changed our table, or when too much was said to be sure."""
-        foreign = False
+        with self._lock:
+            self._hear()
+            return self._touched.table
+
+    def take(self) -> Touched:
+        """Read what was heard and return all of it since the last time."""
+        with self._lock:
+            self._hear()
+            touched, self._touched = self._touched, Touched()
+            return touched
+
+    def _hear(self) -> None:
         while True:
             try:
-                datagram = self._events.recv(_BUFFER)
+                heard = list(messages(self._events.recv(_BUFFER)))
             except BlockingIOError:
-                return foreign
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
+                return
+            except (OSError, WireError) as error:
+                if isinstance(error, OSError) and error.errno != errno.ENOBUFS:
                     raise KernelError("nftables events", str(error)) from error
-                foreign = True
+                self._touched = Touched(table=True, unsure=True)
                 continue
-            foreign |= self._hear(datagram)
+            for message in heard:
+                self._note(message)
 
-    def _hear(self, datagram: bytes) -> bool:
-        foreign = False
-        try:
-            for message in messages(datagram):
-                match message:
-                    case Change(table):
-                        self._touched |= table == self._table
-                    case Generation(number):
-                        foreign |= self._touched and number not in self._ours
-                        self._ours.discard(number)
-                        self._touched = False
-        except WireError:
-            return True
-        return foreign
+    def _note(self, message: Change | Generation) -> None:
+        match message:
+            case Change(table, name) if table == self._table:
+                self._now = (self._now or set()) | ({name} if name else set())
+            case Generation(number):
+                if self._now is not None and number not in self._ours:
+                    before = self._touched
+                    self._touched = Touched(table=True, sets=before.sets | self._now, unsure=before.unsure)
+                self._ours.discard(number)
+                self._now = None
 
     def close(self) -> None:
         """Close both sockets."""
         self._events.close()
         self._questions.close()
+
+
+def _told(what: str, ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except (OSError, WireError) as error:
+        raise KernelError(what, str(error)) from error

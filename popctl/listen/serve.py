@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from popctl.listen.pace import HandshakePace
 from popctl.listen.protocol import Speaking
 from popctl.listen.sockets import listening, tls_context
 from popctl.model.listen import Endpoint, TlsEndpoint
@@ -21,10 +22,10 @@ from popctl.model.listen import Endpoint, TlsEndpoint
 HANDSHAKE_WITHIN_S: Final = 5.0
 SHUTDOWN_WITHIN_S: Final = 1.0
 _HANDSHAKES: Final = 16
-_HANDSHAKES_PER_HOST: Final = 4
+_HANDSHAKES_PER_HOST: Final = 8
 """One host that says nothing must not keep the others out."""
 _NO_DESCRIPTORS_WAIT_S: Final = 0.2
-_TIDY_EVERY_S: Final = 1.0
+_TIDY_EVERY_S: Final = 5.0
 
 _LOG = logging.getLogger("popctl.listen")
 
@@ -70,6 +71,7 @@ class Listener:
         self._places = _Places(bounds.connections)
         self._entering = asyncio.Semaphore(_HANDSHAKES)
         self._entering_from: Counter[str] = Counter()
+        self._pace = HandshakePace()
         self._full_since: dict[asyncio.Transport, float] = {}
         self.port: int | None = sock.getsockname()[1] if context else None
         """None on a unix socket."""
@@ -115,6 +117,8 @@ class Listener:
         shutdown_s = SHUTDOWN_WITHIN_S if self._context else None
         self._entering_from[host] += 1
         try:
+            if self._context is not None:
+                await self._wait(loop, connection, host)
             await loop.connect_accepted_socket(
                 lambda: Speaking(self._server, loop, leave),
                 connection,
@@ -132,6 +136,14 @@ class Listener:
             if not self._entering_from[host]:
                 del self._entering_from[host]
             self._entering.release()
+
+    async def _wait(self, loop: asyncio.AbstractEventLoop, connection: socket.socket, host: str) -> None:
+        try:
+            await asyncio.sleep(self._pace.delay_s(host, loop.time()))
+        except asyncio.CancelledError:
+            # Nobody else knows of it yet.
+            connection.close()
+            raise
 
     async def _hang_up_on_the_stuck(self) -> None:
         """End connections whose clients do not take their answers."""

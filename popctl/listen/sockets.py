@@ -94,7 +94,8 @@ def _clear(endpoint: UnixEndpoint) -> None:
         probe.settimeout(_CONNECT_WITHIN_S)
         found = probe.connect_ex(str(endpoint.path))
     if found != errno.ECONNREFUSED:
-        raise ListenError(endpoint, f"somebody listens there already ({os.strerror(found)})")
+        why = f" ({os.strerror(found)})" if found else ""
+        raise ListenError(endpoint, f"somebody listens there already{why}")
     endpoint.path.unlink()
 
 

@@ -16,6 +16,7 @@ from popctl.listen.errors import ListenError
 from popctl.meter.service import Settings, run
 from popctl.model.listen import Endpoint, TlsEndpoint, UnixEndpoint
 from popctl.model.meter import DaemonWatch
+from popctl.model.pop import ViciEndpoint
 
 _USAGE = 2
 _CANNOT_LISTEN = 69
@@ -37,7 +38,7 @@ def meter(
     key: Path | None = None,
     authority: Path | None = None,
     daemon: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    vici: Path | None = None,
+    vici: str | None = None,
     l2tp: bool = False,
     xl2tpd_control: Path | None = None,
     interface: Annotated[tuple[str, ...], Parameter(negative="")] = (),
@@ -61,7 +62,7 @@ def meter(
     daemon
         What to watch, NAME=EXECUTABLE or NAME=EXECUTABLE,PIDFILE; may be given several times.
     vici
-        VICI socket of strongSwan's charon.
+        Control socket of strongSwan's charon: a path, or tcp://ADDRESS:PORT.
     l2tp
         Count L2TP sessions of the kernel.
     xl2tpd_control
@@ -76,7 +77,7 @@ def meter(
     try:
         settings = Settings(
             endpoint=_endpoint(socket, listen, certificate, key, authority),
-            vici=vici,
+            vici=None if vici is None else _vici(vici),
             xl2tpd_control=xl2tpd_control,
             l2tp=l2tp,
             interfaces=interface or None,
@@ -118,6 +119,15 @@ def _endpoint(
         key=key,
         authority=authority,
     )
+
+
+def _vici(text: str) -> ViciEndpoint:
+    if not text.startswith("tcp://"):
+        return ViciEndpoint(path=Path(text.removeprefix("unix://")))
+    host, colon, port = text.removeprefix("tcp://").rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        raise ValueError(f"--vici: {text!r} is neither a path nor tcp://ADDRESS:PORT")
+    return ViciEndpoint(host=str(ip_address(host.strip("[]"))), port=int(port))
 
 
 def _watch(text: str) -> DaemonWatch:

@@ -15,6 +15,7 @@ from popctl.meter.hub import Hub
 from popctl.model.instant import Instant
 from popctl.model.listen import Endpoint
 from popctl.model.meter import DaemonWatch
+from popctl.model.pop import ViciEndpoint
 from popctl.senses.meter import Meter
 from popctl.senses.meter_host import HostMeter
 from popctl.senses.meter_l2tp import L2tpMeter
@@ -30,7 +31,7 @@ class Settings:
     """What to measure and where to tell it."""
 
     endpoint: Endpoint
-    vici: Path | None = None
+    vici: ViciEndpoint | None = None
     xl2tpd_control: Path | None = None
     l2tp: bool = False
     interfaces: tuple[str, ...] | None = None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from popctl.model.route import Address
 
 ROWS = 65536
-"""Rows of a service. With 8 equal backends the fullest one has about 1.4 % more rows than the mean."""
+"""Rows of a service."""
 KERNEL_DEPTH = 4
 """How many backends of a row the kernel knows: one byte each in the 32-bit mark. Deeper failover is `rescue`."""
 MAX_SLOT = 254

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from popctl.model.damping import Figures, Ledger
 from popctl.model.instant import Instant
+from popctl.model.playbook import DEFAULT_LADDER, Level
 from popctl.model.reason import Reason
 
 
@@ -61,6 +64,27 @@ class LoadPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """All that configuration says about steering by load."""
+
+    load: LoadPolicy = field(default_factory=LoadPolicy)
+    gate: GatePolicy = field(default_factory=GatePolicy)
+    damping: Figures = field(default_factory=Figures)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSettings:
+    """Steering by load as configured for one PoP."""
+
+    services: frozenset[str]
+    """Names of the services that move together with the load of the PoP."""
+    ladder: tuple[Level, ...] = DEFAULT_LADDER
+    policies: Policies = field(default_factory=Policies)
+    playbook: Path | None = None
+    """The file; None: there is none, and no step is taken beyond the floor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
     """What a step would do to one PoP."""
 
@@ -112,3 +136,11 @@ class LoadState:
 
 
 CALM = LoadState()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadMemory:
+    """What a restart of the agent must not forget."""
+
+    state: LoadState = CALM
+    ledger: Ledger = field(default_factory=dict)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from popctl.model.balancer import Tables
 from popctl.model.fleet import FleetWish
 from popctl.model.instant import Instant
+from popctl.model.load import Tightness
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
 from popctl.model.route import Address, Prefix, RouteKey, RouteTable, route_table
@@ -67,6 +68,23 @@ class BackendDecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadDecision:
+    """Where the PoP stands on its ladder of levels, and why."""
+
+    level: int
+    name: str
+    """Of the level."""
+    reason: Reason | None
+    """Why it stands there, or why it cannot stand where it should; None: load has no say."""
+    tightness: Tightness
+    """Of the backends that serve, together."""
+    until: Instant | None = None
+    """When this is looked at again for time alone, if it is."""
+    settling: bool = False
+    """The last step is not verified yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
     """The whole wanted state of the PoP. Nobody edits it."""
 
@@ -80,6 +98,8 @@ class Desired:
     """Prefixes with an address that the balancer serves: nobody hears of them before it is in force."""
     fleet: FleetWish | None = None
     """What the fleet is to be told and asked; None without one."""
+    load: LoadDecision | None = None
+    """None: announcements are not steered by load."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

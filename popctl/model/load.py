@@ -70,6 +70,10 @@ class LoadSample:
     unknown: Mapping[Resource, Reason] = field(default_factory=dict)
     """Why a resource is absent from `used`."""
     classes: TrafficClasses | None = None
+    refused_ike: int | None = None
+    """IKE messages for SAs that the daemon does not have, since it started; None: not told."""
+    refused_esp: int | None = None
+    """ESP packets for SAs that the kernel does not have, since boot; None: not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,8 @@ class Track:
     """EWMA."""
     peak: float
     """The highest value, fading."""
+    latest: float
+    """What the last look gave."""
     at: Instant
     """When it was last known."""
 
@@ -103,6 +109,8 @@ class LoadTiming:
     peak_half_life_s: float = 120.0
     stale_after_s: float = 10.0
     """A resource not heard of for so long is unknown: two intervals of the meter."""
+    look_after_s: float = 4.0
+    """Samples start a decision no more often than this: once per interval of the meter, however many backends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

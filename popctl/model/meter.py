@@ -242,6 +242,10 @@ class Snapshot:
     classes: TrafficClasses | None = None
     symptoms: tuple[Symptom, ...] = ()
     daemons: tuple[Daemon, ...] = ()
+    refused_ike: int | None = None
+    """`LoadSample.refused_ike`."""
+    refused_esp: int | None = None
+    """`LoadSample.refused_esp`."""
 
 
 # What the agent hears of a backend between probes.

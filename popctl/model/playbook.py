@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from popctl.model.pop import Announce
+from popctl.model.announce import Announce
+from popctl.model.instant import Instant
 
 _ORDER = tuple(Announce)
 
@@ -131,3 +132,15 @@ class Playbook:
     """Several rows of one step differ in `when`."""
     reconnect_window_s: float = 60.0
     """All sessions that lose their PoP connect again within this time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaybookInForce:
+    """What the gate judges by, and what is wrong with the file."""
+
+    playbook: Playbook | None = None
+    """The part that this PoP needs; None: there never was one that could be read."""
+    created: Instant = 0.0
+    """When it was made, on this host's monotonic clock."""
+    problem: str = ""
+    """Why the file as it stands now is not what is in force; empty when it is. For people."""

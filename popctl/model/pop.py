@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from popctl.model.announce import Announce as Announce  # noqa: PLC0414 - marks the re-export
 from popctl.model.balancer import Forward, SpiPlan, Tables
+from popctl.model.capacity import LoadSettings
 from popctl.model.floor import FleetSettings
 from popctl.model.listen import RemoteApi
-from popctl.model.load import LoadTiming
+from popctl.model.load import Amounts, LoadTiming
 from popctl.model.meter import MeterAddress
 from popctl.model.probe import ProbeSpec
 from popctl.model.route import Address, Attributes, Community, Family, LargeCommunity, Prefix
 from popctl.model.secret import Secret as Secret  # noqa: PLC0414 - marks the re-export
-
-
-class Announce(StrEnum):
-    """The announce ladder, mildest first. A service stands on exactly one of these."""
-
-    NORMAL = "normal"
-    DEPREFERRED = "depreferred"
-    GRACEFUL_SHUTDOWN = "graceful-shutdown"
-    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +69,8 @@ class Backend:
     """Where charon lists its SAs and ends them; None: it is not asked."""
     meter: MeterAddress | None = None
     """Where its `popctl meter` listens; None: its load is unknown, and its death is noticed by probes."""
+    capacity: Amounts | None = None
+    """What it can carry; a resource that is absent has no limit. None: nobody knows what it can carry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +156,14 @@ class Pop:
     members are: the shell builds the others, once per configuration, and fills them in on the way to the kernel."""
     row_key: Secret | None = None
     """What rows and row hashes are drawn from, the same on all balancers of the PoP; None: from the plan and the id."""
+    longest_sa_s: float = 86400.0
+    """How long an id rests after its backend was taken out: no SA that carries it lives longer."""
     fleet: FleetSettings | None = None
     """Whom it asks before it withdraws; None: nobody."""
     remote_api: RemoteApi | None = None
     """Where and for whom the operator API is beyond this host; None: the unix socket only."""
     load_timing: LoadTiming = field(default_factory=LoadTiming)
+    load: LoadSettings | None = None
+    """How load moves announcements; None: not at all."""
     start_without_state: bool = False
     """Serve although the state file is corrupt. Off: a forgotten withdraw is worse than a late start."""

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from popctl.model.balancer import BalancerActual
+from popctl.model.capacity import CALM, LoadState
+from popctl.model.damping import Ledger
 from popctl.model.desired import Actual
 from popctl.model.fleet import FleetView
 from popctl.model.instant import Instant
 from popctl.model.load import BackendLoad
 from popctl.model.maintenance import Progress
 from popctl.model.observation import Intent
+from popctl.model.playbook import PlaybookInForce
 from popctl.model.probe import ProbeKey
 from popctl.model.reason import Reason
 
@@ -90,6 +93,14 @@ class View:
     None: what the kernel holds has not been read."""
     loads: Mapping[int, BackendLoad] = field(default_factory=dict)
     """By backend id; absent: nothing was ever heard of its meter."""
+    load_state: LoadState = CALM
+    """Where steering by load stands; stays calm in a PoP without it."""
+    ledger: Ledger = field(default_factory=dict)
+    """What our neighbours keep of our own changes, if they damp flaps."""
+    playbook: PlaybookInForce | None = None
+    """None: no file was looked at."""
+    looked_at: Instant = float("-inf")
+    """When the load was last looked at by a decision."""
     fleet: FleetView = field(default_factory=FleetView)
     """What is known of the other PoPs; stays empty in a PoP without a fleet."""
     stopping_since: Instant | None = None

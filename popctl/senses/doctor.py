@@ -5,12 +5,16 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import vici
+from pyroute2.netlink.exceptions import NetlinkError
 
 from popctl.model.host import Facts, Lifetimes
+from popctl.model.route import Address
+from popctl.wire.proc_text import flows_of
 
 _TIMEOUT_S = 5.0
 _PLAIN = (
@@ -34,7 +38,9 @@ def facts(
     backend_links: Iterable[str] = (),
     lifetimes: Iterable[Lifetimes] = (),
     affinity_timeout_s: int | None = None,
+    vips: Iterable[Address] = (),
     ipv6: bool = False,
+    conntrack: Path = Path("/proc/thread-self/net/nf_conntrack"),
     proc: Path = Path("/proc/sys"),
     links: Path = Path("/sys/class/net"),
 ) -> Facts:
@@ -48,6 +54,7 @@ def facts(
         backend_links=frozenset(backend_links),
         uplinks=frozenset(uplinks),
         mss_clamped=_mss_clamped(),
+        tracked_vip_flows=_tracked(frozenset(vips), conntrack),
         affinity_timeout_s=affinity_timeout_s,
         lifetimes=tuple(lifetimes),
         ipv6=ipv6,
@@ -100,6 +107,41 @@ def _number(path: Path) -> int | None:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
+
+
+def _tracked(vips: frozenset[Address], path: Path) -> int | None:
+    """Count conntrack entries of VIPs; None when no VIP is known, or nobody tells."""
+    if not vips:
+        return None
+    try:
+        # As the kernel writes them: IPv6 in full.
+        return flows_of(path.read_text(encoding="ascii"), {vip.exploded for vip in vips})
+    except (OSError, ValueError):
+        return _tracked_by_netlink(vips)
+
+
+def _tracked_by_netlink(vips: frozenset[Address]) -> int | None:
+    """Ask ctnetlink: the file is an option of the kernel that some leave out."""
+    from pyroute2 import NFCTSocket  # noqa: PLC0415 - large, and mostly not needed
+
+    found = 0
+    try:
+        for version in {vip.version for vip in vips}:
+            family = socket.AF_INET if version == 4 else socket.AF_INET6  # noqa: PLR2004 - IP version
+            with NFCTSocket(nfgen_family=family) as conntrack:
+                found += sum(any(end in vips for end in _ends(entry)) for entry in conntrack.dump())
+    except (OSError, NetlinkError):
+        return None
+    return found
+
+
+def _ends(entry: Any) -> Iterable[Address]:  # noqa: ANN401 - pyroute2 has no types
+    for direction in ("CTA_TUPLE_ORIG", "CTA_TUPLE_REPLY"):
+        addresses = entry.get_attr(direction).get_attr("CTA_TUPLE_IP")
+        for name in ("CTA_IP_V4_SRC", "CTA_IP_V4_DST", "CTA_IP_V6_SRC", "CTA_IP_V6_DST"):
+            found = addresses.get_attr(name)
+            if found is not None:
+                yield ip_address(found)
 
 
 def _mss_clamped() -> bool | None:

@@ -85,6 +85,8 @@ class Meter:
             classes=None if vici is None else vici.classes,
             symptoms=symptoms(sources),
             daemons=self._daemons(),
+            refused_ike=None if vici is None else vici.refused,
+            refused_esp=self._host.refused_esp(),
         )
 
     async def walk_sas(self) -> float:
@@ -171,4 +173,6 @@ def sample(backend: int, snapshot: Snapshot, at: Instant) -> LoadSample:
         used=snapshot.used,
         unknown={known[name]: reason for name, reason in snapshot.unknown.items() if name in known},
         classes=snapshot.classes,
+        refused_ike=snapshot.refused_ike,
+        refused_esp=snapshot.refused_esp,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from popctl.model.instant import Instant
+from popctl.model.instant import NEVER, Instant
 from popctl.model.meter import (
     Daemon,
     DaemonDied,
@@ -29,9 +29,11 @@ class MeterEvents:
         self._emit = emit
         self._daemons: dict[str, Daemon] = {}
         self._symptoms: frozenset[Symptom] = frozenset()
+        self._heard_at: Instant = -NEVER
 
     def measured(self, snapshot: Snapshot, at: Instant) -> None:
         """Emit the load, and symptoms that were not there before."""
+        self._heard_at = max(self._heard_at, at)
         self._emit(sample(self.backend, snapshot, at))
         fresh = frozenset(snapshot.symptoms) - self._symptoms
         self._symptoms = frozenset(snapshot.symptoms)
@@ -42,14 +44,16 @@ class MeterEvents:
         """Emit the death of a life that was running, and the beginning of one that was not known to run.
 
         A daemon that is simply not there says nothing: the meter may look in the wrong place. A new life in place of
-        one that was running is a death that nobody was told of, in time or at all.
+        one that was running is a death that nobody was told of, because the connection was down. It is dated back to
+        when the meter was last heard: whoever has probed the daemon since then knows better.
         """
+        heard_at, self._heard_at = self._heard_at, max(self._heard_at, at)
         before = self._daemons.get(daemon.name)
         self._daemons[daemon.name] = daemon
         ran = before is not None and before.state is DaemonState.RUNNING
         runs = daemon.state is DaemonState.RUNNING
         same = before is not None and before.life == daemon.life
         if ran and not (runs and same):
-            self._emit(DaemonDied(backend=self.backend, daemon=daemon.name, at=at))
+            self._emit(DaemonDied(backend=self.backend, daemon=daemon.name, at=heard_at if runs else at))
         if runs and before is not None and not (ran and same):
             self._emit(DaemonStarted(backend=self.backend, daemon=daemon.name, at=at))

@@ -11,6 +11,7 @@ from popctl.senses import meter_rates
 from popctl.senses.meter_failure import unread
 from popctl.senses.meter_rates import FIRST, Before
 from popctl.wire import proc_text
+from popctl.wire.errors import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,6 +42,13 @@ class HostMeter:
             return unread(error)
         before = self._cpu.swap(now, ticks)
         return FIRST if before is None else meter_rates.cpu(ticks, before[1])
+
+    def refused_esp(self) -> int | None:
+        """Return how much ESP came for no SA of this host, since boot; None: this kernel has no IPsec, or none here."""
+        try:
+            return proc_text.no_state((self._proc / "net/xfrm_stat").read_text())
+        except (OSError, ValueError, WireError):
+            return None
 
     def links(self, now: Instant) -> tuple[Link, ...] | Unread:
         """Return what the interfaces carried since the last call."""

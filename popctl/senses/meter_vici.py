@@ -16,9 +16,9 @@ from popctl.wire.vici_meter import Kind, Received, Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from popctl.model.instant import Instant
+    from popctl.model.pop import ViciEndpoint
 
 _READ_BYTES: Final = 65536
 _WALK_EVERY_S: Final = 30.0
@@ -70,12 +70,18 @@ class _Connection:
         self._writer.close()
 
 
+async def _connect(endpoint: ViciEndpoint) -> _Connection:
+    if endpoint.path is not None:
+        return _Connection(*await asyncio.open_unix_connection(str(endpoint.path)))
+    return _Connection(*await asyncio.open_connection(endpoint.host, endpoint.port))
+
+
 class ViciMeter:
     """Counts SAs, handshakes and rekeys; walks the SAs now and then for child SAs and traffic classes."""
 
     def __init__(
         self,
-        path: Path,
+        endpoint: ViciEndpoint,
         *,
         clock: Callable[[], Instant],
         timeout_s: float = 1.0,
@@ -83,7 +89,7 @@ class ViciMeter:
         bulk_bit_s: float = 5e6,
     ) -> None:
         """Prepare; connects with the first question. A session that moves `bulk_bit_s` or more is bulk."""
-        self._path = path
+        self._endpoint = endpoint
         self._clock = clock
         self._timeout_s = timeout_s
         self._walk_timeout_s = walk_timeout_s
@@ -95,6 +101,8 @@ class ViciMeter:
         """Child SAs at the last walk."""
         self.classes: TrafficClasses | None = None
         """Between the last two walks."""
+        self.refused: int | None = None
+        """IKE messages for SAs that charon does not have, since it started; None: not told."""
         self.walk_problem: Unread | None = None
         """Why the last walk failed, if it did."""
 
@@ -109,7 +117,9 @@ class ViciMeter:
             counters = vici_meter.counters(stats, counted, pools)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever is raised says that nothing was read
             self._forget()
+            self.refused = None
             return unread(error)
+        self.refused = counters.invalid_spi
         before = self._before.swap(self._clock(), counters)
         return FIRST if before is None else meter_rates.ike(counters, before[1], before[0], self.children)
 
@@ -121,7 +131,7 @@ class ViciMeter:
 
     async def _connected(self) -> _Connection:
         if self._connection is None:
-            self._connection = _Connection(*await asyncio.open_unix_connection(str(self._path)))
+            self._connection = await _connect(self._endpoint)
         return self._connection
 
     def _forget(self) -> None:
@@ -151,7 +161,7 @@ class ViciMeter:
         return max(_WALK_EVERY_S, _WALK_SHARE * (now - begin))
 
     async def _all_sas(self) -> dict[str, SaBytes]:
-        connection = _Connection(*await asyncio.open_unix_connection(str(self._path)))
+        connection = await _connect(self._endpoint)
         try:
             await connection.tell(vici_meter.register("list-sa"))
             connection.send(vici_meter.request("list-sas", {"noblock": "yes"}))

@@ -106,10 +106,15 @@ class Senses:
         """
         self._broken = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.TaskGroup() as self._group:
-                self._schedule.replace(self._specs(), self._clock())
-                self._arm()
-                await self._broken
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                try:
+                    self._schedule.replace(self._specs(), self._clock())
+                    self._arm()
+                    await self._broken
+                finally:
+                    # A probe that ends while the group does must not begin the next one in it.
+                    self._group = None
         finally:
             if self._timer is not None:
                 self._timer.cancel()

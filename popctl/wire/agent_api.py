@@ -16,6 +16,9 @@ from cattrs.preconf.json import make_converter
 
 from popctl.wire.agent_balancer import BalancerStatus, DrainStatus, PlaceStatus
 from popctl.wire.errors import WireError
+from popctl.wire.load_api import LoadStatus
+from popctl.wire.problem import FieldProblem as FieldProblem  # noqa: PLC0414 - marks the re-export
+from popctl.wire.problem import Problem as Problem  # noqa: PLC0414 - marks the re-export
 
 T = TypeVar("T")
 
@@ -184,6 +187,8 @@ class Status:
     intents: tuple[IntentStatus, ...]
     balancer: BalancerStatus | None = None
     """None: this PoP has none."""
+    load: LoadStatus | None = None
+    """None: announcements are not steered by load."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +207,8 @@ class Why:
     connected: bool
     balancer: BalancerStatus | None = None
     """None: the prefix has no balancer."""
+    load: LoadStatus | None = None
+    """None: load does not move the service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,33 +254,6 @@ class Check:
     """The loop turned within its bound."""
     connected: bool
     turned_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldProblem:
-    """One thing wrong with a request: where, what was found, what to do about it."""
-
-    key: str
-    found: str
-    problem: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: found {self.found}: {self.problem}; remedy: {self.remedy}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """Every answer that is not a success (RFC 9457, `application/problem+json`)."""
-
-    status: int
-    code: str
-    """Which problem, for programs: `unknown-target`, `interlock`, `state-corrupt`, ..."""
-    title: str
-    detail: str = ""
-    problems: tuple[FieldProblem, ...] = ()
-    known: tuple[str, ...] = ()
-    """What could have been asked for instead."""
 
 
 def encode(value: object) -> bytes:

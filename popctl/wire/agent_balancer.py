@@ -42,3 +42,9 @@ class BalancerStatus:
     elements_changed: int
     drift_repairs: int
     problem: str
+    mis_steered: int | None = None
+    """Packets that backends could not use, since the agent's start; None: no backend tells."""
+    split_clients: int = 0
+    """Clients that send to a backend that never answers them, since the agent's start."""
+    mis_steer_alarms: tuple[str, ...] = ()
+    """For people: what is wrong, or was in the last ten minutes."""

@@ -18,15 +18,19 @@ import cattrs
 from cattrs.preconf.json import make_converter
 
 from popctl.model.balancer import BalancerActual
-from popctl.model.desired import Actual, BackendDecision, Desired, ServiceDecision
+from popctl.model.capacity import LoadMemory
+from popctl.model.damping import Penalty
+from popctl.model.desired import Actual, BackendDecision, Desired, LoadDecision, ServiceDecision
 from popctl.model.fleet import FleetView, FleetWish
 from popctl.model.instant import NEVER, Instant
 from popctl.model.load import LoadSample
 from popctl.model.meter import DaemonDied, DaemonStarted, MeterEvent, MeterLost, Overloaded
 from popctl.model.observation import Intent, Observation
+from popctl.model.playbook import Playbook, PlaybookInForce
 from popctl.model.probe import ProbeKey
 from popctl.model.route import Address, Community, LargeCommunity, Prefix, Route, RouteKey, RouteTable, route_table
 from popctl.model.view import View
+from popctl.wire import playbook
 from popctl.wire.errors import WireError
 
 VERSION = 1
@@ -51,6 +55,8 @@ class EventKind(StrEnum):
     STARTED = "u"
     OVERLOADED = "x"
     METER_LOST = "m"
+    PLAYBOOK = "b"
+    LOAD_MEMORY = "r"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,16 @@ class FleetRecord:
 
 
 Record: TypeAlias = (
-    Observation | Actual | IntentsRecord | StopRecord | InheritedRecord | BalancerActual | FleetRecord | MeterEvent
+    Observation
+    | Actual
+    | IntentsRecord
+    | StopRecord
+    | InheritedRecord
+    | BalancerActual
+    | FleetRecord
+    | PlaybookInForce
+    | LoadMemory
+    | MeterEvent
 )
 
 
@@ -111,6 +126,7 @@ class DecisionRecord:
     """What the fleet was to be told and asked."""
     backends: tuple[BackendDecision, ...] = ()
     """Where the balancer should have them; the rows and labels beside follow from the configuration."""
+    load: LoadDecision | None = None
 
     @classmethod
     def of(cls, desired: Desired, wake_at: Instant) -> DecisionRecord:
@@ -122,6 +138,7 @@ class DecisionRecord:
             wake_at=wake,
             fleet=desired.fleet,
             backends=desired.backends,
+            load=desired.load,
         )
 
 
@@ -151,14 +168,22 @@ class TurnLine:
     decision: DecisionRecord | None = field(default=None)
 
 
-_METER_KINDS: dict[EventKind, type[MeterEvent]] = {
+_Plain: TypeAlias = Actual | IntentsRecord | BalancerActual | FleetRecord | PlaybookInForce | LoadMemory | MeterEvent
+_PLAIN_KINDS: dict[EventKind, type[_Plain]] = {
+    EventKind.ACTUAL: Actual,
+    EventKind.INTENTS: IntentsRecord,
+    EventKind.TABLES: BalancerActual,
+    EventKind.FLEET: FleetRecord,
+    EventKind.PLAYBOOK: PlaybookInForce,
+    EventKind.LOAD_MEMORY: LoadMemory,
     EventKind.LOAD: LoadSample,
     EventKind.DIED: DaemonDied,
     EventKind.STARTED: DaemonStarted,
     EventKind.OVERLOADED: Overloaded,
     EventKind.METER_LOST: MeterLost,
 }
-_KIND_OF = {kind: name for name, kind in _METER_KINDS.items()}
+"""Records whose line is simply all that they hold."""
+_KIND_OF = {kind: name for name, kind in _PLAIN_KINDS.items()}
 
 
 def none_if_never(instant: Instant) -> Instant | None:
@@ -211,19 +236,11 @@ def _encode_record(record: Record) -> JsonObject:
             key = record.key
             short = [key.backend, key.probe, record.outcome, record.reason, record.at, record.rtt_s, record.detail]
             return {EventKind.OBSERVED: short}
-        case Actual():
-            return {EventKind.ACTUAL: _CONVERTER.unstructure(record)}
-        case IntentsRecord():
-            return {EventKind.INTENTS: _CONVERTER.unstructure(record)}
         case StopRecord():
             return {EventKind.STOP: True}
         case InheritedRecord(alive):
             return {EventKind.TABLES_INHERITED: sorted(alive)}
-        case BalancerActual():
-            return {EventKind.TABLES: _CONVERTER.unstructure(record)}
-        case FleetRecord():
-            return {EventKind.FLEET: _CONVERTER.unstructure(record)}
-        case LoadSample() | DaemonDied() | DaemonStarted() | Overloaded() | MeterLost():
+        case _:
             return {_KIND_OF[type(record)]: _CONVERTER.unstructure(record)}
 
 
@@ -234,20 +251,12 @@ def _decode_record(body: Mapping[str, Any]) -> Record:
             backend, probe, outcome, reason, at, rtt_s, detail = value
             plain = {"outcome": outcome, "reason": reason, "at": at, "rtt_s": rtt_s, "detail": detail}
             return _CONVERTER.structure({"key": [backend, probe], **plain}, Observation)
-        case EventKind.ACTUAL:
-            return _CONVERTER.structure(value, Actual)
-        case EventKind.INTENTS:
-            return _CONVERTER.structure(value, IntentsRecord)
         case EventKind.STOP:
             return StopRecord()
         case EventKind.TABLES_INHERITED:
             return InheritedRecord(_CONVERTER.structure(value, frozenset[int]))
-        case EventKind.TABLES:
-            return _CONVERTER.structure(value, BalancerActual)
-        case EventKind.FLEET:
-            return _CONVERTER.structure(value, FleetRecord)
-        case EventKind.LOAD | EventKind.DIED | EventKind.STARTED | EventKind.OVERLOADED | EventKind.METER_LOST as told:
-            return _CONVERTER.structure(value, _METER_KINDS[told])
+        case plain:
+            return _CONVERTER.structure(value, _PLAIN_KINDS[plain])
 
 
 def _pairs(table: Mapping[Any, Any]) -> list[list[Any]]:
@@ -274,6 +283,10 @@ def _make_converter() -> cattrs.Converter:
     # Named tuples travel as lists, and strictly: a missing part is an error, not a shorter tuple.
     converter.register_unstructure_hook(RouteKey, lambda key: [str(key.neighbor), str(key.prefix)])
     converter.register_structure_hook(RouteKey, lambda data, _: RouteKey(ip_address(data[0]), ip_network(data[1])))
+    converter.register_structure_hook(Penalty, lambda data, _: Penalty(float(data[0]), float(data[1])))
+    # In the words of its own file, which has a reader and a writer.
+    converter.register_unstructure_hook(Playbook, playbook.to_json)
+    converter.register_structure_hook(Playbook, lambda data, _: playbook.of_json(data))
     converter.register_structure_hook(ProbeKey, lambda data, _: ProbeKey(int(data[0]), str(data[1])))
     for numbers in (Community, LargeCommunity):
         converter.register_structure_hook(numbers, lambda data, kind: kind(*map(int, data)))

@@ -113,6 +113,11 @@ def rows_name(service: BalancedService) -> str:
     return f"{service.name}.rows.{digest}"
 
 
+def row_maps(tables: Tables) -> frozenset[str]:
+    """Return the names of all row maps: by far the most elements."""
+    return frozenset(rows_name(service) for service in tables.services)
+
+
 def _slots(backends: frozenset[int]) -> Elements:
     return {backend + 1: None for backend in sorted(backends)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -30,37 +29,29 @@ class Counters:
     """ICMP errors that were not copied because of the rate limit."""
 
 
-def parse_counters(listings: Iterable[str]) -> Counters:
-    """Read `nft -j list counters` of our tables.
+def parse_counters(counted: Iterable[tuple[str, int, int]]) -> Counters:
+    """Sort the counters of our tables, each as name, packets and bytes.
 
     Raises:
-        WireError: it is not that, or a counter is none of ours.
+        WireError: a counter is none of ours.
     """
     forwarded: dict[tuple[int, Reason], Count] = {}
     dropped: dict[tuple[str, Reason], Count] = {}
     over = 0
-    for text in listings:
-        for name, count in _counters(text):
-            match name.split(".", 2):
-                case ["to", backend, reason]:
-                    key = (_number(backend), _reason(reason))
-                    forwarded[key] = _sum(forwarded.get(key), count)
-                case ["drop", _, *_]:
-                    service, _, reason = name.removeprefix("drop.").rpartition(".")
-                    dropped[service, _reason(reason)] = count
-                case ["replicated", "over-limit"]:
-                    over += count.packets
-                case _:
-                    raise WireError("a counter that is none of ours", found=name)
+    for name, packets, size in counted:
+        count = Count(packets, size)
+        match name.split(".", 2):
+            case ["to", backend, reason]:
+                key = (_number(backend), _reason(reason))
+                forwarded[key] = _sum(forwarded.get(key), count)
+            case ["drop", _, *_]:
+                service, _, reason = name.removeprefix("drop.").rpartition(".")
+                dropped[service, _reason(reason)] = count
+            case ["replicated", "over-limit"]:
+                over += packets
+            case _:
+                raise WireError("a counter that is none of ours", found=name)
     return Counters(forwarded=forwarded, dropped=dropped, copies_over_limit=over)
-
-
-def _counters(text: str) -> list[tuple[str, Count]]:
-    try:
-        entries = [o["counter"] for o in json.loads(text)["nftables"] if "counter" in o]
-        return [(str(e["name"]), Count(int(e["packets"]), int(e["bytes"]))) for e in entries]
-    except (ValueError, KeyError, TypeError) as error:
-        raise WireError("not a listing of counters", found=text) from error
 
 
 def _reason(text: str) -> Reason:

@@ -86,7 +86,8 @@ class SeenSet:
     kind: str
     size: int
     timeout_s: int
-    elements: Elements
+    elements: Elements | None
+    """None: not read, because they are known to be as wanted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +193,16 @@ def transaction(wanted: Table, seen: SeenTable | None) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def new_set(at: str, wanted: NftSet) -> str:
+    """Return the input for `nft -f -` that makes a set without its elements."""
+    return _new_set_line(at, wanted) + "\n"
+
+
+def new_elements(at: str, name: str, elements: Elements) -> str:
+    """Return the input for `nft -f -` that adds elements to a set which is empty."""
+    return "".join(f"{line}\n" for line in _element_lines(at, name, {}, elements))
+
+
 def elements_transaction(family: str, table: str, old: Iterable[NftSet], new: Iterable[NftSet]) -> tuple[str, int]:
     """Return the input for `nft -f -` from the elements of `old` sets to those of `new`, and how many change."""
     before = {s.name: s for s in old}
@@ -224,14 +235,19 @@ def _set_lines(at: str, wanted: NftSet, seen: SeenSet | None) -> list[str]:
         lines.append(f"delete {seen.kind} {at} {wanted.name}")
         seen = None
     if seen is None:
-        parts = [wanted.key + (f" : {wanted.value}" if wanted.value else "")]
-        parts += [f"size {wanted.size}"] if wanted.size else []
-        parts += [f"flags {wanted.flags}"] if wanted.flags else []
-        parts += [f"timeout {wanted.timeout_s}s"] if wanted.timeout_s else []
-        lines.append(f"add {wanted.kind} {at} {wanted.name} {{ {'; '.join(parts)}; }}")
-    if wanted.elements is not None:
-        lines += _element_lines(at, wanted.name, seen.elements if seen else {}, wanted.elements())
+        lines.append(_new_set_line(at, wanted))
+    have = seen.elements if seen else {}
+    if wanted.elements is not None and have is not None:
+        lines += _element_lines(at, wanted.name, have, wanted.elements())
     return lines
+
+
+def _new_set_line(at: str, wanted: NftSet) -> str:
+    parts = [wanted.key + (f" : {wanted.value}" if wanted.value else "")]
+    parts += [f"size {wanted.size}"] if wanted.size else []
+    parts += [f"flags {wanted.flags}"] if wanted.flags else []
+    parts += [f"timeout {wanted.timeout_s}s"] if wanted.timeout_s else []
+    return f"add {wanted.kind} {at} {wanted.name} {{ {'; '.join(parts)}; }}"
 
 
 def _element_lines(at: str, name: str, have: Elements, want: Elements) -> list[str]:

@@ -65,13 +65,18 @@ def decode(data: bytes | str) -> Playbook:
 
 def encode(playbook: Playbook) -> bytes:
     """Return the file of a playbook: what `decode` reads back as the same value."""
+    return json.dumps(to_json(playbook), separators=(",", ":"), allow_nan=False).encode()
+
+
+def to_json(playbook: Playbook) -> dict[str, Any]:
+    """Return the same as an object of JSON. What a reader assumes anyway is left out."""
     pops: dict[str, dict[str, Any]] = {}
     for name, ladder in playbook.ladders.items():
-        pops[name] = {"levels": [_level_json(level) for level in ladder], "steps": []}
+        pops[name] = {} if ladder == DEFAULT_LADDER else {"levels": [_level_json(level) for level in ladder]}
     for rows in playbook.steps.values():
         for step in rows:
-            pops[step.key.pop]["steps"].append(_step_json(step))
-    body = {
+            pops[step.key.pop].setdefault("steps", []).append(_step_json(step))
+    return {
         "format": FORMAT,
         "version": VERSION,
         "fleet": playbook.fleet,
@@ -79,7 +84,11 @@ def encode(playbook: Playbook) -> bytes:
         "reconnect_window_s": playbook.reconnect_window_s,
         "pops": pops,
     }
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+
+
+def of_json(value: object) -> Playbook:
+    """Read what `to_json` returned. Raises `WireError`."""
+    return _playbook(value)
 
 
 def _level_json(level: Level) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from popctl.wire.load_api import LandingStatus
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePreview:
@@ -28,3 +30,5 @@ class WithdrawPreview:
     """All services that the order names."""
 
     services: tuple[ServicePreview, ...]
+    landing: LandingStatus | None = None
+    """Where the load of the whole PoP would land; null: load steers nothing here, or nobody wrote a playbook."""

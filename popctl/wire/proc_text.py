@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final
 
 from popctl.model.meter import ConntrackCounters, CpuTicks, HostTicks, L2tpCount, LinkCounters
@@ -100,6 +100,23 @@ def start_ticks(text: str) -> int | None:
     if len(words) <= _START_FIELD:
         raise WireError("too few fields", found=text)
     return None if words[0] in _ENDED else _number(words[_START_FIELD])
+
+
+def no_state(text: str) -> int:
+    """Read XfrmInNoStates of /proc/net/xfrm_stat: ESP that came for no SA of this host. Raises `WireError`."""
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] == "XfrmInNoStates":  # noqa: PLR2004 - name and number
+            return _number(words[1])
+    raise WireError("no XfrmInNoStates", found=text)
+
+
+def flows_of(text: str, addresses: Container[str]) -> int:
+    """Count the lines of /proc/net/nf_conntrack with one of these addresses at either end, before or after NAT."""
+    ends = ("src=", "dst=")
+    return sum(
+        any(word[4:] in addresses for word in line.split() if word.startswith(ends)) for line in text.splitlines()
+    )
 
 
 def _column(header: list[str], name: str) -> int:

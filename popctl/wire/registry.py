@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
-from popctl.model.balancer import Problem
+from popctl.model.balancer import Marks, Problem, SpiPlan
 from popctl.wire.errors import WireError
+from popctl.wire.spi_lint import successor_problems
+
+FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,7 @@ def update(
                 Problem(
                     key=f"backends.{name}.id",
                     text=f"{number} belongs to {held.name!r}, whose SAs may live for another {max(0.0, left):.0f} s",
-                    remedy="give it an id that was never used, or wait",
+                    remedy="give it an id that was never used, or leave the id to nobody for so long",
                 )
             )
     if problems:
@@ -53,22 +57,98 @@ def update(
     return tuple(after[number] for number in sorted(after)), ()
 
 
-def encode(registry: Iterable[Tenure]) -> str:
-    """Return the registry as JSON, one line per id."""
-    return json.dumps({"ids": [asdict(tenure) for tenure in registry]}, indent=1) + "\n"
+class Place(NamedTuple):
+    """Where a balancer lives among the host's rules and routing tables; `Marks` without what is in nftables only."""
+
+    base: int
+    table_base: int
+    priority: int
+
+    @classmethod
+    def of(cls, marks: Marks) -> Place:
+        """Return the place of these marks."""
+        return cls(marks.base, marks.table_base, marks.priority)
 
 
-def decode(text: str) -> tuple[Tenure, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What SAs that live today were made under: a configuration that contradicts it loses or misleads clients."""
+
+    pop: int
+    plan: SpiPlan | None
+    ids: tuple[Tenure, ...] = ()
+    marks: tuple[Place, ...] = ()
+    """Where this agent's balancer may have left rules and routes on the host: to be removed when it moves or goes."""
+
+
+def succeed(
+    before: Record | None,
+    *,
+    pop: int,
+    plan: SpiPlan | None,
+    configured: Mapping[int, str],
+    now_unix_s: float,
+    longest_sa_s: float,
+    place: Place | None = None,
+) -> tuple[Record, tuple[Problem, ...]]:
+    """Return the record after this configuration, and why the configuration must be refused; then it is as before."""
+    plan = plan or (before.plan if before else None)
+    ids, problems = update(before.ids if before else (), configured, now_unix_s=now_unix_s, longest_sa_s=longest_sa_s)
+    found = list(problems)
+    if before is not None:
+        if before.pop != pop:
+            remedy = (
+                "ids are permanent: write the old one back, or remove the record when no SA of it can live any more"
+            )
+            found.append(Problem(key="pop.id", text=f"is {pop}, and SAs carry {before.pop}", remedy=remedy))
+        if before.plan is not None and plan is not None:
+            found += successor_problems(before.plan, plan)
+    if before is not None and found:
+        return before, tuple(found)
+    places = {*(before.marks if before else ()), *([place] if place else ())}
+    return Record(pop=pop, plan=plan, ids=ids, marks=tuple(sorted(places))), tuple(found)
+
+
+def leftovers(record: Record, place: Place | None) -> tuple[Place, ...]:
+    """Return where rules and routes of an earlier configuration may still be, when the balancer is at `place` now."""
+    return tuple(one for one in record.marks if one != place)
+
+
+def encode(record: Record) -> bytes:
+    """Return the whole file: one encoding per record, so that anything else is damage."""
+    payload = {
+        "pop": record.pop,
+        "plan": None if record.plan is None else asdict(record.plan),
+        "marks": [one._asdict() for one in sorted(record.marks)],
+        "ids": [asdict(tenure) for tenure in sorted(record.ids, key=lambda one: one.id)],
+    }
+    checksum = hashlib.sha256(_dump(payload)).hexdigest()
+    return _dump({"checksum": f"sha256:{checksum}", "format": FORMAT, **payload})
+
+
+def decode(content: bytes) -> Record:
     """Read what `encode` wrote. Raises `WireError`."""
     try:
-        found = tuple(Tenure(**entry) for entry in json.loads(text)["ids"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise WireError("not a registry of ids", found=text) from error
-    if not _whole(found):
-        raise WireError("not a registry of ids", found=text)
-    return found
+        document = json.loads(content)
+        record = Record(
+            pop=document["pop"],
+            plan=None if document["plan"] is None else SpiPlan(**document["plan"]),
+            ids=tuple(Tenure(**entry) for entry in document["ids"]),
+            marks=tuple(Place(**entry) for entry in document["marks"]),
+        )
+        same = _typed(record) and encode(record) == content
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WireError(f"truncated, overwritten or edited: {error}", found=content) from error
+    if not same or len({tenure.id for tenure in record.ids}) != len(record.ids):
+        raise WireError("not the bytes that popctl writes", found=content)
+    return record
 
 
-def _whole(found: tuple[Any, ...]) -> bool:
-    typed = all(type(tenure.id) is int and isinstance(tenure.name, str) for tenure in found)
-    return typed and len({tenure.id for tenure in found}) == len(found)
+def _typed(record: Record) -> bool:
+    ids = all(type(one.id) is int and isinstance(one.name, str) for one in record.ids)
+    numbers = (record.pop, *(number for place in record.marks for number in place))
+    return ids and all(type(number) is int for number in numbers)
+
+
+def _dump(document: object) -> bytes:
+    return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"

@@ -100,7 +100,7 @@ class Meter(Daemon):
         self.name_charon()
         watched = f"charon={PROGRAM},{self.directory / 'charon.pid'}"
         command = [sys.executable, "-m", "popctl.meter", "--socket", str(self.socket), "--daemon", watched]
-        self.spawn(command, {"PYTHONPATH": str(CHECKOUT)})
+        self.spawn([*command, "--vici", str(self._charon.vici_path)], {"PYTHONPATH": str(CHECKOUT)})
         eventually(self.socket.exists, within_s=_COMES_WITHIN_S)
 
     def name_charon(self) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from popctl.fleet.client import StoreFleet, Timeouts
 from popctl.fleet.etcd import EtcdLine, EtcdSettings
-from popctl.fleet.ledger import Pace
 from popctl.fleet.memory import MemoryHub, MemoryLine
+from popctl.fleet.target import Pace
 from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, PermitState, Stance
 from tests.eventually import eventually_async
 from tests.fleet_agents import GOOD, SERVICE, bad, report, running

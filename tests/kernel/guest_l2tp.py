@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from popctl.core.missteer import split_clients
+from popctl.model.missteer import Split
 from tests.balancers import draining
 from tests.eventually import eventually
 from tests.kernel.guest_hand import FORGETFUL
@@ -122,7 +122,7 @@ def test_without_affinity_reauthentication_loses_the_client(pop: Pop) -> None:
     """
     pop.install(draining(FORGETFUL, OTHER))
     assert {pop.dial(c) for c in CLIENTS} == {HOME}
-    assert split_clients(pop.clients_at()) == ()
+    assert pop.look() == ()
     pop.install(draining(FORGETFUL, HOME))
     pop.rekey(pop.clients["c1"], IKE)
     eventually(lambda: OTHER in pop.homes("c1"))
@@ -134,4 +134,5 @@ def test_without_affinity_reauthentication_loses_the_client(pop: Pop) -> None:
     # No kernel and no daemon complains: the other backend decrypts, and has no L2TP tunnel to answer from ...
     assert pop.refusals() == {}
     # ... which is what the alarm goes by.
-    assert split_clients(pop.clients_at()) == (("192.0.2.2", 500, (HOME, OTHER)),)
+    assert pop.look() == ()
+    assert pop.look() == (Split(address="192.0.2.2", port=500, before=HOME, now=OTHER),)

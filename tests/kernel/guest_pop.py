@@ -20,8 +20,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from popctl.core.missteer import ClientAt
+from popctl.core.missteer import follow
+from popctl.lb.sas import walk
 from popctl.model.balancer import Tables
+from popctl.model.missteer import History, Split
+from popctl.model.pop import ViciEndpoint
 from popctl.wire.spi import SPI_MASK, Identity, esp_slice, label
 from tests.balancers import PLAN, POP, VIP4, draining
 from tests.eventually import eventually
@@ -113,6 +116,8 @@ class Pop:
         network_first()
         build(net)
         self.install(TWO)
+        self.history = History()
+        self.looked_s = 0.0
         self.backends = [stack.enter_context(self._backend(b)) for b in (HOME, OTHER)]
         self.clients = {c: stack.enter_context(self._client(c)) for c in CLIENTS}
         self.lnss = [stack.enter_context(L2tp(net.name(name), number)) for number, name in enumerate(BACKENDS)]
@@ -249,18 +254,16 @@ class Pop:
             found[f"{name} invalid-spi"] = sum(int(each.get("invalid-spi", 0)) for each in counted)
         return {name: value for name, value in found.items() if value}
 
-    def clients_at(self) -> list[ClientAt]:
-        """Return the clients as the backends see them."""
-        return [
-            ClientAt(
-                backend=number,
-                address=sa["remote-host"].decode(),
-                port=int(sa["remote-port"]),
-                answered=any(int(child["packets-out"]) for child in sa["child-sas"].values()),
-            )
-            for number, backend in enumerate(self.backends)
-            for sa in backend.sas()
-        ]
+    def look(self) -> tuple[Split, ...]:
+        """Look at all SAs as the agent does, half a minute after the last time; return the clients it would tell."""
+        self.looked_s += 30.0
+        told: list[Split] = []
+        for number, backend in enumerate(self.backends):
+            seen = walk(ViciEndpoint(path=backend.vici_path), number, None, 0).clients
+            everybody = frozenset(range(len(self.backends)))
+            self.history, found = follow(self.history, number, seen, self.looked_s, working=everybody, forget_s=600.0)
+            told += found
+        return tuple(told)
 
 
 def _spis(where: StrongSwan) -> set[bytes]:

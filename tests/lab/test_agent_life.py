@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -128,8 +131,8 @@ def test_an_order_survives_the_agent(pop1: WorkingPop) -> None:
     pop1.never_announced_while(lambda: pop1.service().get("healthy") == 2 and pop1.reason() == "operator-withdraw")
 
 
-def test_an_order_survives_the_host(pop1: WorkingPop) -> None:
-    assert pop1.cli("withdraw", "vpn", "--reason", "test").returncode == 0
+def test_an_order_survives_the_host_and_so_does_its_end(pop1: WorkingPop) -> None:
+    assert pop1.cli("withdraw", "vpn", "--reason", "test", "--for", "1h", "--yes").returncode == 0
     disk = pop1.read(STATE)
     pop1.driver.stop(pop1.name)
     pop1.driver.start(pop1.name)
@@ -139,7 +142,9 @@ def test_an_order_survives_the_host(pop1: WorkingPop) -> None:
     edge.start(pop1.driver, pop1.name)
     pop1.never_announced_while(lambda: pop1.service().get("healthy") == 2 and pop1.reason() == "operator-withdraw")
     eventually(lambda: all(one["established"] for one in pop1.status()["sessions"]))
-    assert pop1.status()["intents"][0]["reason"] == "test"
+    (order,) = pop1.status()["intents"]
+    assert (order["reason"], order["stage"]) == ("test", "withdrawn")
+    assert 3500.0 < order["expires_in_s"] < 3600.0
 
 
 def test_with_a_corrupt_state_file_the_pop_stays_out_until_it_is_reset(pop1: WorkingPop) -> None:
@@ -153,6 +158,55 @@ def test_with_a_corrupt_state_file_the_pop_stays_out_until_it_is_reset(pop1: Wor
     assert refused.returncode == 74, refused.stderr
     assert pop1.cli("state", "reset", "--reason", "test").returncode == 0
     pop1.until_announced()
+
+
+@contextmanager
+def state_on_a_small_disk(pop: WorkingPop) -> Iterator[str]:
+    """Let the agent keep its state on a file system of its own, of 256 KiB. Yields where that is mounted."""
+    directory = str(PurePosixPath(STATE).parent)
+    pop.agent(signal.SIGKILL)
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=256k", "popctl-test", directory]
+    assert pop.driver.exec(pop.name, mounted).returncode == 0
+    try:
+        pop.start_agent()
+        pop.until_settled()
+        yield directory
+    finally:
+        pop.agent(signal.SIGKILL)
+        # Lazily: the killed agent may still be on its way out.
+        assert pop.driver.exec(pop.name, ["umount", "-l", directory]).returncode == 0
+
+
+def test_with_a_full_disk_orders_are_refused_and_nothing_changes_until_there_is_room(pop1: WorkingPop) -> None:
+    withdraw = ("withdraw", "vpn", "--reason", "test", "--yes")
+    with state_on_a_small_disk(pop1) as directory:
+        filler = f"{directory}/filler"
+        # Full to the last byte; whatever the journal would still write finds no room either.
+        pop1.driver.exec(pop1.name, ["dd", "if=/dev/zero", f"of={filler}", "bs=4k"])
+        before = pop1.updates()
+        refused = pop1.cli(*withdraw)
+        assert (refused.returncode, "not-written" in pop1.cli(*withdraw, "--json").stdout) == (74, True), refused.stderr
+        assert "No space left on device" in refused.stderr
+        assert not pop1.status()["intents"]
+        assert pop1.announced()
+        assert pop1.updates() == before
+        assert pop1.driver.exec(pop1.name, ["rm", filler]).returncode == 0
+        assert pop1.cli(*withdraw).returncode == 0
+        pop1.until_gone()
+
+
+def test_with_a_read_only_disk_orders_are_refused_and_those_that_stand_go_on(pop1: WorkingPop) -> None:
+    with state_on_a_small_disk(pop1) as directory:
+        assert pop1.cli("withdraw", "vpn", "--reason", "test", "--yes").returncode == 0
+        pop1.agent(signal.SIGKILL)
+        eventually(lambda: pop1.driver.exec(pop1.name, ["mount", "-o", "remount,ro", directory]).returncode == 0)
+        pop1.start_agent()
+        pop1.never_announced_while(lambda: pop1.service().get("healthy") == 2 and pop1.reason() == "operator-withdraw")
+        refused = pop1.cli("announce", "vpn", "--reason", "test")
+        assert refused.returncode == 74, refused.stderr
+        assert "Read-only file system" in refused.stderr
+        assert [order["target"] for order in pop1.status()["intents"]] == ["vpn"]
+        assert not pop1.announced()
 
 
 def test_a_wall_clock_that_jumps_moves_no_route_and_no_deadline(pop1: WorkingPop) -> None:

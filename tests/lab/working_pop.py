@@ -190,6 +190,24 @@ class WorkingPop:
         """Return what a file holds."""
         return self.driver.exec(self.name, ["cat", path]).stdout
 
+    def configure(self, text: str) -> None:
+        """Give the agent another configuration, and wait until it works by it. Mending keeps it from now on."""
+        digest = self.status().get("config_digest")
+        self.write(QUICK, text)
+        self._configuration = text
+        self.agent(signal.SIGHUP)
+        eventually(lambda: self.status().get("config_digest") not in (None, digest), within_s=20.0)
+        self.until_settled()
+
+    @property
+    def configuration(self) -> str:
+        """What the agent works by after mending."""
+        return self._configuration
+
+    @configuration.setter
+    def configuration(self, text: str) -> None:
+        self._configuration = text
+
     @contextmanager
     def agent_in_sight(self) -> Iterator[subprocess.Popen[bytes]]:
         """Replace the agent by one whose exit status is seen."""

@@ -81,7 +81,7 @@ class ExaBgp(Daemon):
         self.pop = pop or edge_pop(self.directory, lease=lease)
         self.installation = Installation(
             directory=self.directory,
-            relay=CHECKOUT / "exabgp" / "relay.py",
+            relay=CHECKOUT / "exabgp" / "relay",
             template=CHECKOUT / "exabgp" / "exabgp.conf.tmpl",
             python=Path(sys.executable),
             user="root",

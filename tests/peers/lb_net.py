@@ -17,6 +17,7 @@ import pytest
 from popctl.lb.namespace import enter
 
 _numbers = itertools.count()
+_EVERY_PROTOCOL = 3
 
 needs_nft = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("nft") is None, reason="needs root and the nftables package"
@@ -76,12 +77,12 @@ class Net:
         with ThreadPoolExecutor(1, initializer=partial(enter, self.name(name))) as executor:
             yield executor
 
-    def packet_socket(self, name: str, interface: str) -> socket.socket:
-        """Return a raw socket bound to an interface of a namespace."""
+    def packet_socket(self, name: str, interface: str, *, listens: bool = False) -> socket.socket:
+        """Return a raw socket bound to an interface of a namespace; `listens`: it hears every frame."""
 
         def make() -> socket.socket:
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-            raw.bind((interface, 0))
+            raw.bind((interface, _EVERY_PROTOCOL if listens else 0))
             return raw
 
         with self.thread(name) as executor:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from popctl.fleet.client import StoreFleet, Timeouts
+from popctl.fleet.errors import StoreError
 from popctl.fleet.etcd import EtcdLine, EtcdSettings, TlsFiles
-from popctl.fleet.ledger import Pace
+from popctl.fleet.target import Pace
 from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, PermitState, Stance
 from popctl.model.reason import Reason
 from tests.eventually import eventually_async
@@ -169,6 +170,26 @@ async def test_the_leader_is_killed_during_a_withdraw(three: Cluster, late_s: fl
         # With two of three members it goes on: the permit comes back, and the next one is granted.
         a.recovers()
         await eventually_async(lambda: announcing(agents) == {"a", "c"}, within_s=20.0)
+
+
+async def test_a_line_opens_at_the_first_member_that_answers(three: Cluster) -> None:
+    dead, hung, well = three.members
+    dead.kill()
+    settings = EtcdSettings(fleet="peers", endpoints=three.urls, lease_ttl_s=3.0, request_s=2.0)
+    line = EtcdLine("a", settings)
+    hung.freeze()
+    try:
+        # One of three answers, and has no majority: it says so, or does not answer in time either.
+        with pytest.raises(StoreError):
+            await line.open()
+    finally:
+        hung.thaw()
+    try:
+        await line.open()
+        assert line.endpoint in (hung.url, well.url)
+        assert (await line.read()).entries == {}
+    finally:
+        await line.close()
 
 
 async def test_an_agent_is_killed_between_permit_and_withdraw(cluster: Cluster) -> None:

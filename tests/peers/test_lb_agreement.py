@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from popctl.core.steer import remember, steer
+from popctl.core.affinity import remember
+from popctl.core.steer import steer
 from popctl.lb.libnft import Nft
 from popctl.lb.nft import compile_tables
 from popctl.model.balancer import AffinityKey, HashKey, Steering, Tables, Unmatched

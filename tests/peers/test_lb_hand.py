@@ -11,11 +11,16 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from popctl.core.rows import packed
 from popctl.lb.counters import read_counters
 from popctl.lb.nft import NftBalancer
+from popctl.lb.remove import remove
+from popctl.lb.watch import Watch
 from popctl.model.balancer import BalancerActual, Forward, Tables
 from popctl.model.reason import Reason
 from popctl.wire import packet
+from popctl.wire.nft import TABLE, rows_name
+from popctl.wire.nft_text import SeenTable, parse_listing
 from popctl.wire.packet import UDP
 from tests.balancers import CLIENT4, VIP4, esp_spi, rows, tables, without
 from tests.eventually import eventually, eventually_async
@@ -42,14 +47,14 @@ async def running(host: Net, wanted: Tables = WANTED) -> AsyncIterator[tuple[Nft
     """Run the hand with these tables in force."""
     balancer = NftBalancer(netns=host.name("lb"), audit_s=0.2)
     log: list[BalancerActual] = []
+    task = asyncio.create_task(balancer.run(log.append))
     try:
         await balancer.set(wanted)
-        task = asyncio.create_task(balancer.run(log.append))
         await eventually_async(lambda: log and log[-1].in_force)
         yield balancer, log
+    finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    finally:
         await balancer.close()
 
 
@@ -58,6 +63,7 @@ async def running(host: Net, wanted: Tables = WANTED) -> AsyncIterator[tuple[Nft
     [
         "flush chain inet popctl vpn.v4.ike500",
         "delete element inet popctl alive { 2 }",
+        f"delete element inet popctl {rows_name(WANTED.services[0])} {{ 7 }}",
         "add element inet popctl draining { 2 }",
         "flush map inet popctl vpn.slices",
         "insert rule inet popctl vpn.v4.esp drop",
@@ -83,6 +89,57 @@ async def test_lost_rules_and_routes_are_put_back(host: Net, damage: str) -> Non
         after = [host.ip("lb", what) for what in ("rule show", "route show table 5103", "-6 route show table 5103")]
     assert after[1:] == before[1:]
     assert sorted(after[0].splitlines()) == sorted(before[0].splitlines())
+
+
+async def test_rows_are_in_the_kernel_as_they_were_built_and_new_ones_replace_them_at_once(host: Net) -> None:
+    async with running(host) as (balancer, log):
+        for wanted in (WANTED, tables(6, rows=rows(6, weight=32, size=1024)), tables(5, rows=rows(5))):
+            await balancer.set(wanted)
+            (service,) = wanted.services
+            await eventually_async(lambda wanted=wanted: log[-1].alive == wanted.alive and log[-1].in_force)  # type: ignore[misc]  # mypy cannot infer defaults
+            name = rows_name(service)
+            await eventually_async(lambda name=name: name in listed(host).sets)  # type: ignore[misc]  # as above
+            await eventually_async(lambda: sum(".rows." in one for one in listed(host).sets) == 1)
+            seen = listed(host).sets[name]
+            assert seen.elements == dict(enumerate(packed(service.rows)))
+        assert log[-1].drift_repairs == 0
+
+
+def listed(host: Net) -> SeenTable:
+    """Return our table as nft lists it."""
+    return parse_listing(host.inside("lb", "nft", "-j", "list", "table", "inet", TABLE))
+
+
+async def test_removal_takes_all_that_is_ours_and_nothing_else(host: Net) -> None:
+    host.inside("lb", "nft", "-f", "-", stdin=FOREIGN)
+    host.ip("lb", "rule add fwmark 1 lookup 100 priority 200")
+    host.ip("lb", "rule add fwmark 2 lookup 100 priority 5100")
+    host.ip("lb", "route add default via 10.77.0.10 table 100")
+
+    def kernel() -> tuple[str, ...]:
+        shown = (f"{family} {what}" for family in ("-4", "-6") for what in ("rule show", "route show table all"))
+        return (host.inside("lb", "nft", "list", "ruleset"), *(host.ip("lb", words) for words in shown))
+
+    before = kernel()
+    async with running(host):
+        assert kernel() != before
+    assert remove([WANTED.marks], tables=True, netns=host.name("lb")) > 1
+    assert kernel() == before
+    assert remove([WANTED.marks], tables=True, netns=host.name("lb")) == 0
+
+
+async def test_bones_are_what_nft_lists_without_elements(host: Net) -> None:
+    async with running(host):
+        with host.thread("lb") as executor:
+            watch = executor.submit(Watch, TABLE).result()
+            try:
+                seen = executor.submit(watch.bones, ("inet", "ip", "ip6")).result()
+            finally:
+                watch.close()
+        for family, table in seen.items():
+            listed = parse_listing(host.inside("lb", "nft", "-j", "list", "table", family, TABLE))
+            bare = {name: replace(one, elements=None) for name, one in listed.sets.items()}
+            assert table == replace(listed, sets=bare)
 
 
 async def test_other_peoples_rules_are_not_touched_and_do_not_disturb(host: Net) -> None:

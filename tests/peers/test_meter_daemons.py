@@ -17,6 +17,7 @@ from popctl.meter.app import build
 from popctl.meter.hub import Hub
 from popctl.model.listen import UnixEndpoint
 from popctl.model.meter import DaemonDied, DaemonWatch, Ike, L2tpCount, Unread
+from popctl.model.pop import ViciEndpoint
 from popctl.model.reason import Reason
 from popctl.senses.meter_client import MeterClient, UnixMeter
 from popctl.senses.meter_events import MeterEvent
@@ -64,7 +65,7 @@ async def _read(meter: ViciMeter) -> Ike:
 async def test_charon_tells_its_handshakes_and_what_was_not_for_it(hosts: TwoHosts) -> None:
     clock = asyncio.get_running_loop().time
     with StrongSwan(hosts.server) as gateway:
-        meter = ViciMeter(gateway.vici_path, clock=clock, timeout_s=5.0)
+        meter = ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=5.0)
         assert isinstance(await meter.read(), Unread)
         await asyncio.to_thread(_probe, hosts)
         found = await _read(meter)
@@ -107,7 +108,7 @@ async def test_an_established_sa_is_counted_and_walked(hosts: TwoHosts) -> None:
         StrongSwan(hosts.server) as gateway,
         StrongSwan(hosts.client, connections=_initiator(), secrets=(PSK,)) as client,
     ):
-        meter = ViciMeter(gateway.vici_path, clock=clock, timeout_s=5.0)
+        meter = ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=5.0)
         await meter.read()
         await asyncio.to_thread(_initiate, client)
         found = await _read(meter)
@@ -124,7 +125,7 @@ async def test_an_established_sa_is_counted_and_walked(hosts: TwoHosts) -> None:
 async def test_a_charon_that_was_restarted_is_metered_again(hosts: TwoHosts) -> None:
     clock = asyncio.get_running_loop().time
     with StrongSwan(hosts.server) as gateway:
-        meter = ViciMeter(gateway.vici_path, clock=clock, timeout_s=5.0)
+        meter = ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=5.0)
         await meter.read()
         await asyncio.to_thread(gateway.kill)
         lost = await meter.read()
@@ -141,7 +142,7 @@ async def test_a_charon_that_was_restarted_is_metered_again(hosts: TwoHosts) -> 
 async def test_a_frozen_charon_is_given_up_in_time(hosts: TwoHosts) -> None:
     clock = asyncio.get_running_loop().time
     with StrongSwan(hosts.server) as gateway:
-        meter = ViciMeter(gateway.vici_path, clock=clock, timeout_s=0.2)
+        meter = ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=0.2)
         await meter.read()
         await asyncio.to_thread(gateway.stop)
         begin = clock()
@@ -198,7 +199,7 @@ async def test_xl2tpd_tells_its_tunnels(hosts: TwoHosts) -> None:
 async def test_liveness_probes_leave_nothing_that_a_meter_would_count_as_users(hosts: TwoHosts) -> None:
     clock = asyncio.get_running_loop().time
     with StrongSwan(hosts.server) as gateway:
-        meter = ViciMeter(gateway.vici_path, clock=clock, timeout_s=5.0)
+        meter = ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=5.0)
         await meter.read()
         for _ in range(5):
             method = live(2)

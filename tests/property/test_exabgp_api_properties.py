@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from popctl.model.route import Community, LargeCommunity, Route, RouteKey
 from popctl.wire import exabgp_api, relay_api
 from popctl.wire.errors import WireError
-from tests.unit.bgp.relay_module import relay
+from tests.unit.bgp.relay_modules import allowlist
 
 U16, U32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFF_FFFF)
 ASN = 65010
@@ -58,7 +58,7 @@ def test_every_route_is_one_line_that_the_relay_accepts_only_with_a_fitting_allo
     assert line.isascii()
     assert line.isprintable()
     names = (route.communities, route.large_communities)
-    config = relay.Config(
+    config = allowlist.Config(
         socket="relay.sock",
         lease_s=1.0,
         hold=False,
@@ -69,10 +69,10 @@ def test_every_route_is_one_line_that_the_relay_accepts_only_with_a_fitting_allo
         communities=frozenset(map(str, names[0])),
         large_communities=frozenset(map(str, names[1])),
     )
-    relay.check(config, line)
-    relay.check(config, exabgp_api.withdraw(neighbor, route.prefix, route.next_hop))
-    with contextlib.suppress(relay.RefusedError):
-        relay.check(config, line + " ")
+    allowlist.check(config, line)
+    allowlist.check(config, exabgp_api.withdraw(neighbor, route.prefix, route.next_hop))
+    with contextlib.suppress(allowlist.RefusedError):
+        allowlist.check(config, line + " ")
         raise AssertionError("a line with something behind it was accepted")
 
 

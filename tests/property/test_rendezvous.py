@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popctl.core.jhash import row_of
-from popctl.core.rendezvous import HYSTERESIS, WEIGHT_UNIT, build, quantise
+from popctl.core.rendezvous import HYSTERESIS, WEIGHT_UNIT, build, quantise, ranked, shares
 from popctl.core.rows import eligible, packed, rescue
 
 ids = st.integers(0, 253)
@@ -41,7 +41,7 @@ def oracle(members: dict[int, int], seed: bytes, row: int) -> list[tuple[float, 
 @given(weights, seeds)
 @settings(max_examples=60, deadline=None)
 def test_rows_agree_with_the_second_implementation(members: dict[int, int], seed: bytes) -> None:
-    rows = build(members, seed, 32)
+    rows = ranked(members, seed, 32)
     for number in range(32):
         want = oracle(members, seed, number)
         place = {backend: wait for wait, backend in want}
@@ -57,10 +57,37 @@ def test_taking_a_backend_away_moves_only_its_own_rows(
     members: dict[int, int], seed: bytes, data: st.DataObject
 ) -> None:
     gone = data.draw(st.sampled_from(sorted(members)))
-    before = build(members, seed, 64)
-    after = build({b: w for b, w in members.items() if b != gone}, seed, 64)
+    before = ranked(members, seed, 64)
+    after = ranked({b: w for b, w in members.items() if b != gone}, seed, 64)
     for number in range(64):
         assert [b for b in before.row(number) if b != gone] == list(after.row(number) if after.width else ())
+
+
+@given(weights, seeds, st.integers(1, 300))
+@settings(max_examples=60, deadline=None)
+def test_evened_rows_give_every_backend_its_share_and_move_no_more_than_that_takes(
+    members: dict[int, int], seed: bytes, count: int
+) -> None:
+    raw, even = ranked(members, seed, count), build(members, seed, count)
+    first = Counter(even.row(number)[0] for number in range(count))
+    due = shares(members, count)
+    assert {b: n for b, n in due.items() if n} == first
+    assert sum(due.values()) == count
+    chance = Counter(raw.row(number)[0] for number in range(count))
+    moved = [number for number in range(count) if raw.row(number) != even.row(number)]
+    assert len(moved) == sum(max(0, chance[b] - due[b]) for b in members)
+    for number in moved:
+        front = even.row(number)[0]
+        assert [b for b in raw.row(number) if b != front] == list(even.row(number)[1:])
+
+
+@pytest.mark.parametrize(("count", "most"), [(3, 0.002), (8, 0.005), (64, 0.005)])
+def test_a_backend_taken_out_of_the_configuration_moves_hardly_more_than_its_share(count: int, most: float) -> None:
+    before = build(dict.fromkeys(range(count), WEIGHT_UNIT), b"seed")
+    after = build(dict.fromkeys(range(1, count), WEIGHT_UNIT), b"seed")
+    one, other = before.order[:: before.width], after.order[:: after.width]
+    moved = sum(a != b for a, b in zip(one, other, strict=True) if a != 1)
+    assert moved / before.count <= most
 
 
 @given(weights, seeds, st.sets(ids), st.data())
@@ -104,24 +131,25 @@ def test_shares_follow_weights() -> None:
     first = Counter(rows.order[:: rows.width])
     total = sum(members.values())
     for backend, weight in members.items():
-        assert first[backend + 1] / rows.count == pytest.approx(weight / total, rel=0.06)
+        assert abs(first[backend + 1] - rows.count * weight / total) < 1
 
 
-def test_ten_thousand_sas_of_one_cgnat_address_spread_within_six_percent() -> None:
-    """The rows are even to 1.4 %; the rest is the luck of 10,000 random SPIs, which no stateless table can even out.
+def test_ten_thousand_sas_of_one_cgnat_address_spread_as_evenly_as_chance_allows() -> None:
+    """The rows are even; the rest is the luck of 10,000 random SPIs, which no stateless table can even out.
 
-    So the figure is the median of 21 PoPs; the unluckiest of them stays within 15 %.
+    Thrown at random on 8 backends, 10,000 have a peak of at most 1.06 of the mean in 91 % of all throws, 1.038 in half.
     """
     peaks = []
-    for draw in range(21):
+    for draw in range(60):
         rows = build(dict.fromkeys(range(8), WEIGHT_UNIT), b"pop %d" % draw)
         stream = shake_256(b"spis %d" % draw).digest(80000)
         owners = Counter(
             rows.order[rows.width * row_of(stream[i : i + 8], 0xC0FFEE + draw, rows.count)] for i in range(0, 80000, 8)
         )
         peaks.append(max(owners.values()) / 1250)
-    assert sorted(peaks)[10] <= 1.06
-    assert max(peaks) <= 1.15
+    assert sorted(peaks)[30] <= 1.045
+    assert sum(peak <= 1.06 for peak in peaks) >= 48
+    assert max(peaks) <= 1.11
 
 
 @given(st.floats(0.02, 2.0), st.floats(0.0, 0.99))

@@ -8,7 +8,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from popctl.core.steer import remember, steer
+from popctl.core.affinity import remember
+from popctl.core.steer import steer
 from popctl.model.balancer import Affinity, HashKey, Tables, Unmatched
 from popctl.model.reason import Reason
 from popctl.wire import packet

@@ -75,8 +75,18 @@ def test_when_the_last_session_has_gone_the_withdraw_does_not_wait_for_the_drain
     story.happens(30.5, order(30.5, drain_s=300.0))
     story.expect(31.0, SHUTDOWN, Reason.OPERATOR_DRAIN)
     story.expect(51.0, SHUTDOWN, Reason.SESSIONS_LEAVING)
-    story.expect(101.0, SHUTDOWN, Reason.SESSIONS_LEAVING)
-    story.expect(220.0, WITHDRAWN, Reason.OPERATOR_WITHDRAW)
+    story.expect(99.9, SHUTDOWN, Reason.SESSIONS_LEAVING)
+    story.expect(101.0, WITHDRAWN, Reason.OPERATOR_WITHDRAW)
+
+
+def test_a_session_that_has_just_begun_is_waited_for_although_no_average_shows_it_yet() -> None:
+    story = serving()
+    sessions(story, 1, 0.0, begin=20.0, end=400.0)
+    sessions(story, 2, 0.0, begin=20.0, end=49.0)
+    sessions(story, 2, 1.0, begin=49.0, end=400.0)
+    story.happens(30.5, order(30.5, drain_s=300.0))
+    story.expect(51.0, SHUTDOWN, Reason.SESSIONS_LEAVING)
+    story.expect(330.4, SHUTDOWN, Reason.SESSIONS_LEAVING)
 
 
 def test_sessions_that_nobody_counts_are_waited_for_as_long_as_was_ordered() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from popctl.agent.journal import Journal
 from popctl.agent.replay import replay
 from popctl.model.load import LoadSample, Resource
-from popctl.model.meter import DaemonDied, DaemonStarted, MeterLost, Overloaded, Symptom
+from popctl.model.meter import Daemon, DaemonDied, DaemonStarted, DaemonState, MeterLost, Overloaded, Symptom
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
+from popctl.senses.meter_events import MeterEvents
 from tests.pops import backend, ike, pop
 from tests.timeline.story import Story
 
@@ -50,11 +52,23 @@ def test_a_daemon_that_runs_again_is_believed_only_after_a_full_rise_of_its_prob
     assert story.service(33.0).healthy == 2, "three passes later"
 
 
-def test_a_death_that_probes_have_been_heard_after_changes_nothing() -> None:
-    """News of long ago, from a meter that was not heard for a while."""
+def test_a_restart_while_the_meter_was_not_heard_changes_nothing_if_probes_were_answered_since() -> None:
     story = serving()
-    story.happens(29.75, DaemonDied(backend=1, daemon=CHARON, at=20.0))
+    meter = MeterEvents(1, lambda event: story.happens(29.75, event))
+    running = Daemon(name=CHARON, state=DaemonState.RUNNING, pid=4, life="1-4")
+    meter.daemon(running, 20.0)
+    # The connection is back: the daemon runs, but it is another one.
+    meter.daemon(replace(running, pid=9, life="5-9"), 29.75)
     story.expect(29.8, NORMAL, Reason.HEALTHY)
+
+
+def test_a_restart_while_the_meter_was_not_heard_takes_the_backend_down_if_nothing_was_heard_since() -> None:
+    story = serving()
+    meter = MeterEvents(1, lambda event: story.happens(30.5, event))
+    running = Daemon(name=CHARON, state=DaemonState.RUNNING, pid=4, life="1-4")
+    meter.daemon(running, 30.4)
+    meter.daemon(replace(running, pid=9, life="5-9"), 30.5)
+    story.expect(30.6, WITHDRAWN, Reason.TOO_FEW_BACKENDS)
 
 
 def test_symptoms_and_a_lost_meter_decide_nothing() -> None:

@@ -24,6 +24,7 @@ from topology.fit import PEERINGS_PER_AS
 from topology.flat import compile_links
 from topology.generate import generate
 from topology.model import Model
+from topology.scenario_fields import KeyPath, line_of
 from topology.simulation.record import Run
 from topology.simulation.run import Simulation
 from topology.simulation.world import World
@@ -71,25 +72,38 @@ def stage_of(scenario: Scenario, *, engine: str = "auto") -> Stage:
             engine=motor,
         )
     _check(scenario, graph, fleet)
-    model = Model(attach(graph, fleet), motor)
+    if sites.file is None:
+        attachment = attach(graph, fleet)
+    else:
+        finder = fleet_file.line_finder(sites.file, fleet)
+        attachment = attach(graph, fleet, source=str(sites.file), line_of=finder)
+    model = Model(attachment, motor)
     return Stage(scenario=scenario, model=model, demand=fitted(graph, sites.users, DEFAULT_SEED))
 
 
 def _check(scenario: Scenario, graph: FlatGraph, fleet: Fleet) -> None:
     """Raise `TopologyError` with all that the scenario names and the files do not have."""
     upstreams = {session.upstream for session in fleet.sessions}
-    texts = [
-        f"crowd[{index}].region: {one.region!r} is none of the AS graph's: {', '.join(graph.regions)}"
+    found: list[tuple[KeyPath, str]] = [
+        (("crowd", index, "region"), f"{one.region!r} is none of the AS graph's: {', '.join(graph.regions)}")
         for index, one in enumerate(scenario.crowds)
         if one.region not in graph.regions
     ]
-    texts += [
-        f"event[{index}].upstream: no PoP has a session with AS {one.upstream}"
+    found += [
+        (("event", index, "upstream"), f"no PoP has a session with AS {one.upstream}")
         for index, one in enumerate(scenario.events)
         if one.upstream is not None and one.upstream not in upstreams
     ]
-    if texts:
-        raise TopologyError([Problem(file=scenario.name, line=0, text=text) for text in texts])
+    if found:
+        raise TopologyError([_problem(scenario, path, text) for path, text in found])
+
+
+def _problem(scenario: Scenario, path: KeyPath, text: str) -> Problem:
+    """Return a problem with the line of its key, if the scenario is from a file."""
+    where = f"{path[0]}[{path[1]}].{path[2]}: {text}"
+    if scenario.file is None:
+        return Problem(file=scenario.name, line=0, text=where)
+    return Problem(file=str(scenario.file), line=line_of(scenario.file.read_text(encoding="utf-8"), path), text=where)
 
 
 def controller_named(name: str, world: World) -> Controller:
@@ -106,7 +120,7 @@ def controller_named(name: str, world: World) -> Controller:
     return makers[name]()
 
 
-def play(stage: Stage, controller: str, watch: Callable[[], None] | None = None) -> Run:
-    """Run one controller from the start of the scenario to its end."""
+def play(stage: Stage, controller: str, watch: Callable[[], None] | None = None, *, judged: bool = False) -> Run:
+    """Run one controller from the start of the scenario to its end; to be `judged` takes it a little longer."""
     world = World(stage.scenario, stage.model, stage.demand, Profile())
-    return Simulation(world, controller_named(controller, world)).run(watch)
+    return Simulation(world, controller_named(controller, world)).run(watch, judged=judged)

@@ -51,6 +51,8 @@ class Run:
     controller: str
     scenario: Scenario
     ticks: list[Tick] = field(default_factory=list)
+    frozen: list[Tick] = field(default_factory=list)
+    """What would have been without the steps since something last happened; of a run that is to be judged."""
     acts: list[Done] = field(default_factory=list)
     utilisation: list[list[float]] = field(default_factory=list)
     exact: bool = True

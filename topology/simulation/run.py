@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from hashlib import blake2b
 from heapq import heapify, heappop
@@ -13,6 +14,7 @@ from topology.controllers import Seen
 from topology.scenario import EventKind
 from topology.simulation.curves import UNIT
 from topology.simulation.health import FleetHealth, Standing, Trouble
+from topology.simulation.oracle import Frozen, Oracle
 from topology.simulation.record import Done, Run, Tick
 from topology.simulation.streams import Streams
 
@@ -28,7 +30,7 @@ _CHECK_EVERY: Final = 240
 
 
 _STALE_TICKS: Final = 2.5
-"""A reading that is older counts for nothing."""
+"""A reading or a view that is older counts for nothing."""
 
 
 class _Change(NamedTuple):
@@ -68,7 +70,9 @@ class Simulation:
         self._active: set[int] = set()
         self._unplug_at: dict[int, float] = {}
         self._heard = np.full(len(names), -np.inf)
-        """When each PoP last had a reading."""
+        """When each PoP last had a reading,"""
+        self._in_touch = np.full(len(names), -np.inf)
+        """and the store."""
         self._health = FleetHealth(fleet=world.fleet, stale_after_s=10 * self.scenario.tick_s)
         self._standing: dict[int, Standing] = {}
         """Of PoPs that health keeps from telling what their level says."""
@@ -85,12 +89,17 @@ class Simulation:
             return tuple(sorted({one.pop for one in fleet.sessions if one.upstream == event.upstream}))
         return tuple(fleet.pop_named(name) for name in event.pops)
 
-    def run(self, watch: Callable[[], None] | None = None) -> Run:
-        """Run to the end."""
+    def run(self, watch: Callable[[], None] | None = None, *, judged: bool = False) -> Run:
+        """Run to the end. To be `judged` a run needs to know what would have been (`topology.simulation.oracle`)."""
+        oracle = Oracle(self) if judged else None
         for number in range(self.scenario.ticks):
-            self._tick(number)
+            if oracle is not None:
+                oracle.before(number, number * self.scenario.tick_s)
+            self.tick(number)
             if watch is not None:
                 watch()
+        if oracle is not None:
+            oracle.close(self.scenario.ticks)
         result = self.result
         result.exact = result.exact and self.world.routing.exact()
         result.suppressions = self.world.suppressions
@@ -100,7 +109,18 @@ class Simulation:
         result.digest = self._log.hexdigest()
         return result
 
-    def _tick(self, number: int) -> None:
+    def frozen(self) -> Simulation:
+        """Return a copy from here on, in which the controller stays as it is and nothing is recorded yet."""
+        world = self.world
+        kept = (*self._noise, self._losses, self._targets, self._names, self._sessions, self.scenario, *world.values())
+        memo: dict[int, object] = {id(one): one for one in kept}
+        memo[id(self.controller)] = Frozen(self.controller)
+        memo[id(self.result)] = Run(controller=Frozen.name, scenario=self.scenario)
+        memo[id(self._log)] = self._log.copy()
+        return deepcopy(self, memo)
+
+    def tick(self, number: int) -> None:
+        """Play one tick."""
         now = number * self.scenario.tick_s
         self._befall(now)
         served = self.world.serve(now)
@@ -109,6 +129,7 @@ class Simulation:
         self._heal(now)
         seen = self._read(number, now, served)
         self._heard[seen.metered] = now
+        self._in_touch[seen.connected] = now
         acts = self.controller.turn(seen)
         for act in acts:
             self._do(act, seen)
@@ -242,8 +263,8 @@ class Simulation:
 
     def _do(self, act: Act, seen: Seen) -> None:
         self._tell(act.pop, act.after, seen.now_s)
-        fresh = seen.now_s <= self._heard[act.pop] + _STALE_TICKS * self.scenario.tick_s
-        self.result.stale_acts += not (fresh and seen.connected[act.pop])
+        knew_at = min(self._heard[act.pop], self._in_touch[act.pop])
+        self.result.stale_acts += bool(seen.now_s > knew_at + _STALE_TICKS * self.scenario.tick_s)
         done = Done(
             at_s=seen.now_s,
             pop=self._names[act.pop],

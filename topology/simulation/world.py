@@ -95,6 +95,7 @@ class World:
         self._moves: list[Moves] = []
         self._heap: list[_Settling] = []
         self._sent = 0
+        self._announcing: frozenset[int] | None = None
         self._last_settled = [0.0] * len(fleet.sessions)
         names = [session.name for session in fleet.sessions]
         self._delays = Streams(scenario.seed, "convergence", names)
@@ -117,6 +118,7 @@ class World:
         if self.told[session] == route:
             return
         self.told[session] = route
+        self._announcing = None
         self._sent += 1
         network = self.scenario.network
         low, high = network.withdraw_s if route is None else network.announce_s
@@ -133,11 +135,13 @@ class World:
     def unplug(self, sessions: Sequence[int]) -> None:
         """Take sessions down: what they carried is gone from the Internet."""
         self.unplugged.update(sessions)
+        self._announcing = None
         self.upsets += 1
 
     def plug(self, sessions: Sequence[int]) -> None:
         """Bring sessions back; they carry what was told last."""
         self.unplugged.difference_update(sessions)
+        self._announcing = None
         self.upsets += 1
 
     def kill(self, pop: int, share: float) -> None:
@@ -214,11 +218,22 @@ class World:
             moved=int(came.sum()),
         )
 
+    def values(self) -> tuple[object, ...]:
+        """Return all parts that never change by themselves, so that copies of the world can share them."""
+        routing = self.routing
+        routes = {id(one): one for plan in (self.told, self._settled, self._effective) for one in plan}
+        news = [one.route for one in self._heap]
+        fixed = (self.fleet, self.scenario, self.profile, self._delays, self._damps, self._figures)
+        settled = (routing.model, routing.demand, routing.solution, routing.where)
+        return (*fixed, *settled, self.capacity, self.handshakes_s, *routes.values(), *news)
+
     @property
     def announcing(self) -> frozenset[int]:
         """PoPs that tell at least one upstream that is there."""
-        return frozenset(
-            session.pop
-            for index, session in enumerate(self.fleet.sessions)
-            if self.told[index] is not None and index not in self.unplugged
-        )
+        if self._announcing is None:
+            self._announcing = frozenset(
+                session.pop
+                for index, session in enumerate(self.fleet.sessions)
+                if self.told[index] is not None and index not in self.unplugged
+            )
+        return self._announcing

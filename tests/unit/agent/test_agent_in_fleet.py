@@ -72,6 +72,21 @@ async def test_the_second_of_two_pops_to_lose_its_backends_is_held(tmp_path: Pat
         assert b'popctl_service_held{service="vpn"} 1.0' in fra.metrics.text()
 
 
+async def test_a_withdraw_that_would_be_held_is_refused_where_that_was_asked_for(tmp_path: Path) -> None:
+    async with two(tmp_path) as (ams, fra), api_rig.client_of(fra) as client:
+        all_refuse(ams)
+        await eventually_async(lambda: not ams.speaker.actual.routes)
+        order = api_rig.withdraw(refuse_if_held=True)
+        preview = await (await client.get("/v1/preview/withdraw/vpn")).json()
+        assert preview["services"][0]["held"]
+        answer = await client.post("/v1/intents", json=order)
+        problem = decode(await answer.read(), Problem)
+        assert (answer.status, problem.code) == (409, "held")
+        assert preview["services"][0]["verdict"] in problem.detail
+        assert (fra.store.intents, fra.announced()) == ((), {"vpn": Announce.NORMAL})
+        assert (await client.post("/v1/intents", json=order | {"force": True})).status == 200
+
+
 async def test_the_fleet_can_be_asked_for_over_the_api(tmp_path: Path) -> None:
     async with two(tmp_path) as (ams, _), api_rig.client_of(ams) as client:
         answer = await client.get("/v1/fleet")

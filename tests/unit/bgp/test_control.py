@@ -40,6 +40,7 @@ class Life:
         self.exabgp = exabgp or SmallExaBgp(ROUTER)
         self.control = Control(POP)
         self.now = 100.0
+        self.heard = self.now
         told = dict(self.exabgp.peer)
         sessions = {ROUTER: Watched(told=told, finished=frozenset())} if self.exabgp.up and watched else {}
         self.exabgp.said.clear()
@@ -47,7 +48,9 @@ class Life:
 
     def order(self) -> None:
         """Pass on what is to be ordered now."""
-        for number, order in self.control.orders(self.now):
+        if not self.exabgp.said:
+            self.heard = self.now
+        for number, order in self.control.orders(self.now, heard=self.heard):
             self.exabgp.command(number, order)
 
     def hear(self, most: int = 1000) -> None:
@@ -76,8 +79,35 @@ OPS = st.one_of(
     st.builds(lambda a, b: ("set", table(**{k: v for k, v in (("a", a), ("b", b)) if v})), *[st.integers(0, 2)] * 2),
     st.sampled_from([("up", None), ("down", None), ("flush", None), ("fail", None)]),
     st.sampled_from([("order", None), ("hear", 1), ("hear", 1000), ("converse", None)]),
-    st.tuples(st.just("wait"), st.floats(0.0, 2.0)),
+    st.tuples(st.sampled_from(["wait", "pause"]), st.floats(0.0, 2.9)),
 )
+
+
+def live(life: Life, name: str, value: object) -> None:
+    """Do one of `OPS`."""
+    match name:
+        case "up" | "down":
+            life.exabgp.session(up=name == "up")
+        case "flush":
+            life.exabgp.flush()
+        case "order":
+            life.order()
+        case "hear":
+            life.hear(most=value)  # type: ignore[arg-type]
+        case "converse":
+            life.order()
+            life.hear()
+        case "fail":
+            life.exabgp.forget_queue()
+        case "wait":  # ExaBGP works, and the agent listens
+            life.exabgp.flush()
+            life.hear()
+            life.now += value  # type: ignore[operator]
+        case "pause":  # ExaBGP works; the agent stands still, and looks at its timers before it listens again
+            life.exabgp.flush()
+            life.now += value  # type: ignore[operator]
+            life.order()
+            life.hear()
 
 
 @settings(max_examples=200)
@@ -89,26 +119,12 @@ def test_whatever_happens_the_router_ends_with_exactly_what_is_wanted_and_that_i
     life.settle(steps=2)
     wanted = table()
     for name, value in ops:
-        match name:
-            case "set":
-                wanted = value  # type: ignore[assignment]
-                life.control.set(wanted)
-                life.order()
-            case "up" | "down":
-                life.exabgp.session(up=name == "up")
-            case "flush":
-                life.exabgp.flush()
-            case "order":
-                life.order()
-            case "hear":
-                life.hear(most=value)  # type: ignore[arg-type]
-            case "converse":
-                life.order()
-                life.hear()
-            case "fail":
-                life.exabgp.forget_queue()
-            case "wait":
-                life.now += value  # type: ignore[operator]
+        if name == "set":
+            wanted = value  # type: ignore[assignment]
+            life.control.set(wanted)
+            life.order()
+        else:
+            live(life, name, value)
     life.control.set(wanted)
     life.exabgp.session(up=True)
     life.settle()
@@ -118,6 +134,36 @@ def test_whatever_happens_the_router_ends_with_exactly_what_is_wanted_and_that_i
     assert dict(actual.routes) == dict(wanted)
     assert not actual.pending
     assert not actual.failed
+
+
+def test_an_agent_that_stood_still_does_not_end_exabgp_for_the_answer_it_has_not_read() -> None:
+    life = Life()
+    life.exabgp.session(up=True)
+    life.control.set(table(a=1))
+    life.settle()
+    life.control.set(table())
+    life.order()
+    life.exabgp.flush()
+    life.now += 2.5
+    life.order()
+    assert not life.exabgp.stopped
+    life.hear()
+    assert not life.control.actual().pending
+    assert not life.control.actual().failed
+
+
+def test_an_exabgp_that_hangs_is_ended_although_the_agent_stands_still_again_and_again() -> None:
+    life = Life()
+    life.exabgp.session(up=True)
+    life.control.set(table(a=1))
+    life.settle()
+    life.control.set(table())
+    life.order()
+    life.exabgp.said.clear()
+    for ended in (False, True):
+        life.now += 2.5
+        life.order()
+        assert life.exabgp.stopped is ended
 
 
 @given(meds=st.dictionaries(st.sampled_from("ab"), st.integers(1, 2)), watched=st.booleans())
@@ -160,11 +206,15 @@ def test_nothing_is_ordered_while_a_fresh_session_gets_its_first_batch() -> None
     life.exabgp.session(up=True)
     life.hear()
     life.control.set(table(b=1))
-    changes = [order for _, order in life.control.orders(life.now) if isinstance(order, Announce | Withdraw)]
+    changes = [
+        order for _, order in life.control.orders(life.now, heard=life.now) if isinstance(order, Announce | Withdraw)
+    ]
     assert changes == []
     life.exabgp.flush()
     life.hear()
-    changes = [order for _, order in life.control.orders(life.now) if isinstance(order, Announce | Withdraw)]
+    changes = [
+        order for _, order in life.control.orders(life.now, heard=life.now) if isinstance(order, Announce | Withdraw)
+    ]
     assert [type(order) for order in changes] == [Withdraw, Announce], "withdraws first"
 
 
@@ -221,7 +271,7 @@ def test_a_withdraw_that_is_never_answered_ends_exabgp() -> None:
     life.control.set(table())
     hung_since = life.now
     while not life.exabgp.stopped:
-        for number, order in life.control.orders(life.now):
+        for number, order in life.control.orders(life.now, heard=life.now):
             if isinstance(order, Stop):
                 life.exabgp.command(number, order)
         assert life.control.actual().pending
@@ -234,12 +284,17 @@ def test_an_announcement_that_is_refused_is_told_and_tried_again_at_leisure() ->
     life = Life()
     life.settle(steps=2)
     life.control.set(table(a=1))
-    (number,) = (number for number, order in life.control.orders(life.now) if isinstance(order, Announce))
+    (number,) = (
+        number for number, order in life.control.orders(life.now, heard=life.now) if isinstance(order, Announce)
+    )
     life.control.answer(Answer(number=number, result=Result.REFUSED), life.now)
     assert life.control.actual().failed == life.control.actual().pending == {RouteKey(ROUTER, pops.VIP4)}
-    assert not [order for _, order in life.control.orders(life.now + 1.0) if isinstance(order, Announce)]
-    later = life.control.orders(life.now + Patience().again_s)
-    assert [order for _, order in later if isinstance(order, Announce)]
+    assert not [
+        order for _, order in life.control.orders(life.now + 1.0, heard=life.now + 1.0) if isinstance(order, Announce)
+    ]
+    later = life.now + Patience().again_s
+    later_orders = life.control.orders(later, heard=later)
+    assert [order for _, order in later_orders if isinstance(order, Announce)]
 
 
 def test_a_lost_state_event_is_noticed_by_reading_twice() -> None:
@@ -254,7 +309,7 @@ def test_a_lost_state_event_is_noticed_by_reading_twice() -> None:
 
 def test_a_reading_that_fails_ends_the_connection() -> None:
     life = Life()
-    ((number, _), _) = life.control.orders(life.now)
+    ((number, _), _) = life.control.orders(life.now, heard=life.now)
     with pytest.raises(WireError):
         life.control.answer(Answer(number=number, result=Result.ERROR), life.now)
 

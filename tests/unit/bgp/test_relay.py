@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from popctl.bgp.render import RELAY, render
-from tests.unit.bgp.relay_module import relay
+from tests.unit.bgp.relay_modules import agent, allowlist, daemon
 from tests.unit.bgp.test_render import INSTALLATION, POP
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ ANNOUNCE = "neighbor 192.0.2.1 announce route 198.51.100.0/24 next-hop 192.0.2.1
 def _config(tmp_path: Path) -> object:
     path = tmp_path / RELAY
     path.write_text(render(POP, INSTALLATION)[RELAY])
-    return relay.Config.load(str(path))
+    return allowlist.Config.load(str(path))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def _config(tmp_path: Path) -> object:
     ],
 )
 def test_the_few_forms_are_accepted(config: object, line: str) -> None:
-    relay.check(config, line)
+    allowlist.check(config, line)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_the_few_forms_are_accepted(config: object, line: str) -> None:
     ],
 )
 def test_everything_else_is_refused(config: object, line: str) -> None:
-    with pytest.raises(relay.RefusedError):
-        relay.check(config, line)
+    with pytest.raises(allowlist.RefusedError):
+        allowlist.check(config, line)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_everything_else_is_refused(config: object, line: str) -> None:
     [*((text, True) for text in GOOD_VERSIONS), *((text, False) for text in BAD_VERSIONS)],
 )
 def test_only_the_known_line_of_exabgp_is_spoken_with(text: str, *, good: bool) -> None:
-    assert (relay._version_problem(text) == "") is good  # noqa: SLF001 - the rule is not part of an interface
+    assert (daemon._version_problem(text) == "") is good  # noqa: SLF001 - the rule is not part of an interface
 
 
 @pytest.fixture(name="ends")
@@ -108,19 +108,19 @@ def test_an_agent_that_does_not_read_loses_events_never_answers_and_is_told_so(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
     relay_end, agent_end = ends
-    agent = relay.Agent(relay_end)
+    slow = agent.Agent(relay_end)
     event = json.dumps({"exabgp": "5.0.0", "type": "state", "filler": "x" * 1000})
-    for number in range(3 * relay.AGENT_BUFFER // len(event)):
-        agent.send_event(event)
+    for number in range(3 * agent.AGENT_BUFFER // len(event)):
+        slow.send_event(event)
         if number % 1000 == 0:
-            agent.send({"type": "answer", "id": number})
-    held = sum(len(data) for _, data in agent._output)  # noqa: SLF001 - the bound is the point
-    assert held <= relay.AGENT_BUFFER + len(event) + 100
+            slow.send({"type": "answer", "id": number})
+    held = sum(len(data) for _, data in slow._output)  # noqa: SLF001 - the bound is the point
+    assert held <= agent.AGENT_BUFFER + len(event) + 100
     received = b""
-    while agent.has_output:
+    while slow.has_output:
         received += agent_end.recv(1 << 20)
-        agent.flush()
-    agent.conn.close()
+        slow.flush()
+    slow.conn.close()
     while chunk := agent_end.recv(1 << 20):
         received += chunk
     messages = [json.loads(line) for line in received.splitlines()]
@@ -137,4 +137,4 @@ def test_without_a_readable_allowlist_the_relay_does_not_start(tmp_path: Path) -
         path = tmp_path / RELAY
         path.write_text(text)
         with pytest.raises((ValueError, KeyError)):
-            relay.Config.load(str(path))
+            allowlist.Config.load(str(path))

@@ -18,7 +18,7 @@ from tests.peers.exabgp import CHECKOUT, PROGRAM, edge_pop
 GOLDEN = CHECKOUT / "tests" / "data" / "exabgp" / "golden"
 INSTALLATION = Installation(
     directory=Path("/etc/popctl/exabgp"),
-    relay=Path("/usr/share/popctl/relay.py"),
+    relay=Path("/usr/share/popctl/relay"),
     template=CHECKOUT / "exabgp" / "exabgp.conf.tmpl",
     python=Path("/usr/bin/python3"),
 )

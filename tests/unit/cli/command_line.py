@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ class Ended:
         return json.loads(self.out)
 
 
-async def start(*words: str, socket: Path | None = None) -> Process:
-    environment = {**os.environ, "NO_COLOR": "1"}
+async def start(*words: str, socket: Path | None = None, environment: Mapping[str, str] | None = None) -> Process:
+    environment = {**os.environ, "NO_COLOR": "1", **(environment or {})}
     if socket is not None:
         environment["POPCTL_SOCKET"] = str(socket)
     return await asyncio.create_subprocess_exec(
@@ -41,5 +42,5 @@ async def ended(process: Process) -> Ended:
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-async def popctl(*words: str, socket: Path | None = None) -> Ended:
-    return await ended(await start(*words, socket=socket))
+async def popctl(*words: str, socket: Path | None = None, environment: Mapping[str, str] | None = None) -> Ended:
+    return await ended(await start(*words, socket=socket, environment=environment))

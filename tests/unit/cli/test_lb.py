@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from popctl.cli.backend_config import backend_config
 from popctl.cli.exits import Exit
-from popctl.cli.lb import explain
+from popctl.cli.lb import compare, explain
 from popctl.cli.lb_inventory import InventoryError, load
 from popctl.wire import packet
 from popctl.wire.packet import UDP
@@ -115,6 +117,52 @@ def test_a_bad_inventory_names_key_and_remedy(
     with pytest.raises(InventoryError) as refused:
         load(file)
     assert str(refused.value) == message
+
+
+def changed(directory: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """Write the inventory with something changed."""
+    document = yaml.safe_load(INVENTORY.read_text())
+    change(document)
+    file = directory / "other.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda d: d["spi_plan"].update(site="example.org"),
+            "spi_plan: differs in site (example.net, example.org); copy one to the other before either is loaded",
+        ),
+        (
+            lambda d: d["backends"].update(b0={**d["backends"]["b0"], "id": 1}, b1={**d["backends"]["b1"], "id": 0}),
+            "pops.7.backends.0: is 'b0' here and 'b1' there; ids are permanent: give the newer backend a free id",
+        ),
+        (
+            lambda d: d["services"]["vpn"]["balancer"].update(seed=3),
+            (
+                "services.vpn: differs in rows, seed (rows and seed follow from backends, weights and "
+                "balancer.secret_file); copy one to the other before either is loaded"
+            ),
+        ),
+        (
+            lambda d: d["services"].update(more={**d["services"]["vpn"], "vips": ["198.51.100.2"]}),
+            "services.more: is balanced only there; copy one to the other before either is loaded",
+        ),
+    ],
+)
+def test_two_inventories_that_disagree_are_one_line_each(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(INVENTORY, changed(tmp_path, change)) == Exit.PROBLEMS
+    assert capsys.readouterr().err.splitlines()[0] == message
+
+
+def test_inventories_of_two_pops_need_only_one_plan(tmp_path: Path) -> None:
+    assert compare(INVENTORY, INVENTORY) == Exit.OK
+    assert compare(INVENTORY, changed(tmp_path, lambda d: d["pop"].update(id=8))) == Exit.OK
+    assert compare(INVENTORY, tmp_path / "nothing") == Exit.USAGE
 
 
 def test_the_inventory_is_what_the_tests_balancer_is() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pwd
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from popctl.cli.client import AgentClient, PermissionDeniedError
+from popctl.cli.reach import UnixReach
 from popctl.model.observation import Outcome
 from popctl.model.reason import Reason
 from tests.eventually import eventually_async
@@ -109,7 +112,7 @@ def test_socket_of_another_user_is_no_permission(tmp_path: Path) -> None:
         os.seteuid(NOBODY)
         try:
             with pytest.raises(PermissionDeniedError) as caught:
-                AgentClient(tmp_path / "api.sock").status()
+                AgentClient(UnixReach(tmp_path / "api.sock")).status()
         finally:
             os.seteuid(0)
     assert caught.value.exit_code == 77
@@ -169,3 +172,25 @@ async def test_check_write_for_a_user_that_does_not_exist_writes_nothing(tmp_pat
 
 def listing(directory: Path) -> list[Path]:
     return sorted(directory.iterdir())
+
+
+async def test_check_judges_the_playbook_that_the_configuration_names(tmp_path: Path) -> None:
+    """As the agent does: another fleet's is a problem, one that fits is none, and one that is missing is said so."""
+    book = {"format": "popctl-playbook", "version": 1, "fleet": "vpn-asia", "created_unix_s": time.time()}
+    ladder = [
+        {"name": "normal"},
+        {"name": "as65001 depreferred", "upstreams": {"65001": "depreferred"}},
+        {"name": "depreferred", "others": "depreferred"},
+        {"name": "as65001 withdrawn", "others": "depreferred", "upstreams": {"65001": "withdrawn"}},
+        {"name": "withdrawn", "others": "withdrawn"},
+    ]
+    path, config = tmp_path / "playbook.json", tmp_path / "pop.yaml"
+    config.write_text((GOOD.parent / "load.yaml").read_text().replace("/var/lib/popctl/playbook.json", str(path)))
+    missing = await popctl("check", str(config))
+    path.write_text(json.dumps({**book, "pops": {"fra1": {"levels": ladder}}}))
+    foreign = await popctl("check", str(config))
+    path.write_text(json.dumps({**book, "fleet": "vpn-eu", "pops": {"fra1": {"levels": ladder}}}))
+    fitting = await popctl("check", str(config))
+    assert (missing.code, foreign.code, fitting.code) == (1, 1, 0)
+    assert f"load.playbook: found {path}: cannot be read: No such file or directory" in missing.err
+    assert "load.playbook: found vpn-asia: was made for another fleet than vpn-eu; remedy: make a play" in foreign.err

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
+from popctl.config.load import parse
 from popctl.model.balancer import Forward, HashKey
+from popctl.model.capacity import Policies
+from popctl.model.load import Resource
+from popctl.model.playbook import DEFAULT_LADDER
 from popctl.model.pop import Announce, Lease, Paths, Secret, Timing
 from popctl.model.probe import Cadence, Exec, Http, Icmp, IkeDeep, IkeLiveness, L2tp, Tcp, Thresholds
 from popctl.model.route import GRACEFUL_SHUTDOWN, Attributes, Community, Family, LargeCommunity
@@ -199,3 +204,43 @@ def test_the_example_has_a_balancer_with_a_label_a_slice_and_a_way_per_backend()
     assert str(pop.backends[1].vici) == "tcp://10.0.0.1:4502"
     assert pop.backends[2].vici is None
     assert not pop.tables.alive
+
+
+def test_what_is_written_about_load_becomes_its_values() -> None:
+    pop = parse_file(GOOD / "load.yaml")
+    assert pop.load is not None
+    assert pop.backends[1].capacity == {Resource.SESSIONS: 4000.0, Resource.BITS: 10e9}
+    assert pop.backends[2].capacity == {Resource.SESSIONS: 2000.0, Resource.BITS: 2.5e9, Resource.CPU: 3.5}
+    assert pop.load.services == {"vpn"}
+    assert [level.name for level in pop.load.ladder] == [
+        "normal",
+        "as65001 depreferred",
+        "depreferred",
+        "as65001 withdrawn",
+        "withdrawn",
+    ]
+    third = pop.load.ladder[3]
+    assert (third.rung(65000), third.rung(65001)) == (Announce.DEPREFERRED, Announce.WITHDRAWN)
+    assert pop.load.playbook == Path("/var/lib/popctl/playbook.json")
+    policies = pop.load.policies
+    assert (policies.load.floor, policies.load.hot, policies.load.dwell_s) == (2, 0.8, 300.0)
+    assert (policies.load.backoff_s, policies.load.backoff_max_s) == (600.0, 3600.0)
+    assert (policies.gate.watermark, policies.gate.moved_sessions_max) == (0.8, 5000.0)
+    assert (policies.gate.playbook_max_age_s, policies.gate.view_stale_after_s) == (72 * 3600.0, 20.0)
+    assert (policies.damping.half_life_s, policies.damping.limit) == (1800.0, 1200.0)
+
+
+def test_without_a_load_section_load_moves_nothing() -> None:
+    pop = parse_minimal()
+    assert (pop.load, pop.backends[1].capacity) == (None, None)
+
+
+def test_an_empty_load_section_gets_the_defaults_of_the_model_but_for_the_age_of_the_view() -> None:
+    text = (GOOD / "load.yaml").read_text()
+    begin, end = text.index("load:\n"), text.index("fleet:\n")
+    pop = parse(text[:begin] + "load: {}\n" + text[end:], "pop.yaml")
+    default = Policies()
+    assert pop.load is not None
+    assert pop.load.ladder == DEFAULT_LADDER
+    assert pop.load.services == {"vpn", "lab"}
+    assert pop.load.policies == replace(default, gate=replace(default.gate, view_stale_after_s=30.0))

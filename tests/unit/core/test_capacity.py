@@ -91,8 +91,25 @@ def test_a_useless_step_is_taken_back_and_its_row_not_believed() -> None:
 def test_a_step_that_surprises_its_receiver_is_taken_back() -> None:
     fleet = _fleet(room=100)
     fleet.live(0.0, 20.0, 5.0)
-    fleet.users = [replace(NEAR_0, sessions=20), replace(MOVABLE, sessions=99), Users(10, (90, 0))]
+    fleet.users = [replace(NEAR_0, sessions=20), replace(MOVABLE, sessions=60), Users(49, (90, 0))]
     assert fleet.live(20.0, 300.0, 5.0) == [(255.0, 0, 1, 0)]
+
+
+def test_a_step_that_surprises_its_receiver_is_kept_when_there_is_even_less_room_where_it_came_from() -> None:
+    fleet = _fleet(room=100)
+    fleet.live(0.0, 20.0, 5.0)
+    fleet.users = [replace(NEAR_0, sessions=20), replace(MOVABLE, sessions=99), Users(10, (90, 0))]
+    assert fleet.live(20.0, 300.0, 5.0) == []
+    choice = fleet.turn(0, 300.0)
+    assert (choice.level, choice.state.pending) == (1, None)
+    assert choice.state.distrusted == (Distrust(before=0, after=1, until=255.0 + 480.0, times=1),)
+
+
+def test_demand_that_grows_after_a_step_does_not_make_it_look_useless() -> None:
+    fleet = _fleet()
+    fleet.live(0.0, 20.0, 5.0)
+    fleet.users = [replace(NEAR_0, sessions=NEAR_0.sessions + MOVABLE.sessions), MOVABLE]
+    assert fleet.live(20.0, 300.0, 5.0) == [(255.0, 0, 1, 2)]  # not back, but on: it is still hot
 
 
 def test_a_step_that_nobody_can_verify_is_kept_and_its_row_not_believed() -> None:

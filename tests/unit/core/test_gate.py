@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from popctl.core import gate
+from popctl.core import gate, reserve
 from popctl.model.capacity import GatePolicy
 from popctl.model.load import Amounts, FleetLoad, PopLoad
 from popctl.model.playbook import DEFAULT_LADDER, Flow, Playbook, Step, StepKey
@@ -188,3 +188,38 @@ def test_load_is_not_taken_back_when_it_would_end_above_the_leave_watermark() ->
 def test_where_the_playbook_lands_load_on_a_pop_that_announces_nothing_it_is_wrong() -> None:
     silent = replace(_pop(0), announcing=False)
     assert _verdict(_case({**ROOMY, "cool": silent})).reason is Reason.NO_PLAYBOOK_STEP
+
+
+def test_nobody_leaves_for_load_while_users_wait_somewhere_whom_nobody_counts() -> None:
+    """A PoP at the end of its handshakes has more users than sessions: what must stay announced cannot be known."""
+    pops = {"hot": _pop(1100, level=2), **{f"cool{number}": _pop(10) for number in range(4)}}
+    drowned = pops | {"cool3": _pop(10, handshakes=49.0)}
+    assert reserve.stays("hot", FleetLoad(fleet="f", pops=pops, at=NOW), POLICY, NOW)
+    assert not reserve.stays("hot", FleetLoad(fleet="f", pops=drowned, at=NOW), POLICY, NOW)
+
+
+def _worse(pops: Mapping[str, PopLoad]) -> Reason | None:
+    """Return why the way back from level 1, which brings half of what the other PoP has, would be worse."""
+    case = _case(pops, Flow("cool", "hot", 0.5), before=1, after=0)
+    return gate.worse(case, 1, 0, POLICY, NOW)
+
+
+def test_the_way_back_is_not_worse_if_it_lowers_overload_even_without_room() -> None:
+    assert _worse({"hot": _pop(350, level=1), "cool": _pop(1100)}) is None
+
+
+def test_the_way_back_is_worse_if_more_would_be_overloaded_than_now() -> None:
+    assert _worse({"hot": _pop(900, level=1), "cool": _pop(1000)}) is Reason.NO_GAIN
+
+
+def test_the_way_back_is_worse_if_all_who_moved_cannot_connect_again() -> None:
+    busy = _pop(100, handshakes=45.0, level=1)
+    assert _worse({"hot": busy, "cool": _pop(1100)}) is Reason.HANDSHAKE_STORM
+
+
+def test_nothing_is_known_to_be_worse_without_a_row_or_a_fresh_view() -> None:
+    pops = {"hot": _pop(900, level=1), "cool": _pop(1000)}
+    case = _case(pops, Flow("cool", "hot", 0.5), before=1, after=0)
+    assert gate.worse(case, 2, 1, POLICY, NOW) is None
+    assert gate.worse(replace(case, fleet=None), 1, 0, POLICY, NOW) is None
+    assert gate.worse(case, 1, 0, POLICY, NOW + 1000.0) is None

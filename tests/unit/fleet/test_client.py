@@ -8,10 +8,10 @@ import time
 import pytest
 
 from popctl.fleet.client import StoreFleet, Timeouts
-from popctl.fleet.ledger import Pace
 from popctl.fleet.memory import MemoryHub, MemoryLine
 from popctl.fleet.single import SingleFleet
 from popctl.fleet.store import MemoryStore, StoreBreachError
+from popctl.fleet.target import Pace
 from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, Stance
 from tests.eventually import eventually_async
 from tests.fleet_agents import SERVICE, report
@@ -107,6 +107,16 @@ async def test_run_can_follow_run_and_keeps_its_record() -> None:
         assert views[-1].members["a"].record.stance(SERVICE) is Stance.DUTY
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_leaving_the_fleet_waits_for_no_store_longer_than_two_requests() -> None:
+    hub = MemoryHub()
+    hub.down = True
+    timeouts = Timeouts(lease_ttl_s=1.0, request_s=0.01)
+    fleet = StoreFleet("a", "a-1", MemoryLine("a", hub, request_s=60.0), POLICY, timeouts=timeouts)
+    began = time.monotonic()
+    await fleet.release()
+    assert time.monotonic() - began < 10.0
 
 
 async def test_a_pop_without_a_fleet_waits_for_nothing() -> None:

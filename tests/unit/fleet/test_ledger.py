@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from popctl.fleet.ledger import MAX_PINS, Ledger, Pace
+from popctl.fleet.ledger import Ledger
 from popctl.fleet.line import Change, Entry, Snapshot, Write
+from popctl.fleet.target import MAX_PINS, Pace
 from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, PermitState, Record, Stance
 from popctl.model.instant import NEVER
 from popctl.model.reason import Reason

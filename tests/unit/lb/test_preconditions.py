@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from popctl.lb.libnft import version_problems
 from popctl.model.reason import Reason
@@ -25,17 +21,15 @@ def test_an_old_or_unknown_version_is_one_line_with_key_and_remedy(answer: str) 
     assert str(problem) == f"balancer: {answer or 'nft'} is too old; install nftables 1.0.6 or newer"
 
 
-def listing(**counters: tuple[int, int]) -> str:
-    entries = [{"counter": {"name": n, "packets": p, "bytes": b}} for n, (p, b) in counters.items()]
-    return json.dumps({"nftables": [{"metainfo": {}}, *entries]})
-
-
 def test_counters_are_by_backend_and_by_service() -> None:
     found = parse_counters(
         [
-            listing(**{"to.3.esp-slice": (7, 700), "drop.vpn.stray": (2, 80)}),
-            listing(**{"to.3.replicated": (1, 60), "replicated.over-limit": (4, 1)}),
-            listing(**{"to.3.replicated": (2, 90), "replicated.over-limit": (1, 1)}),
+            ("to.3.esp-slice", 7, 700),
+            ("drop.vpn.stray", 2, 80),
+            ("to.3.replicated", 1, 60),
+            ("replicated.over-limit", 4, 1),
+            ("to.3.replicated", 2, 90),
+            ("replicated.over-limit", 1, 1),
         ]
     )
     assert found.forwarded == {(3, Reason.ESP_SLICE): Count(7, 700), (3, Reason.REPLICATED): Count(3, 150)}
@@ -43,13 +37,7 @@ def test_counters_are_by_backend_and_by_service() -> None:
     assert found.copies_over_limit == 5
 
 
-@pytest.mark.parametrize("name", ["to.x.esp-slice", "to.3.nonsense", "drop.vpn.nonsense", "else"])
+@pytest.mark.parametrize("name", ["to.x.esp-slice", "to.3.nonsense", "drop.vpn.nonsense", "else", ""])
 def test_a_counter_that_is_none_of_ours_is_a_wire_error(name: str) -> None:
     with pytest.raises(WireError):
-        parse_counters([listing(**{name: (1, 1)})])
-
-
-@given(st.text())
-def test_garbage_is_a_wire_error(text: str) -> None:
-    with pytest.raises(WireError):
-        parse_counters([text])
+        parse_counters([(name, 1, 1)])

@@ -252,6 +252,7 @@ async def test_the_whole_program_watches_a_daemon_and_pushes_its_death(tmp_path:
     [
         (["--listen", "127.0.0.1:1"], "mutual TLS only"),
         (["--listen", "nonsense"], "not ADDRESS:PORT"),
+        (["--vici", "tcp://127.0.0.1:0"], "neither a path nor tcp://ADDRESS:PORT"),
         (["--daemon", "charon"], "not NAME=EXECUTABLE"),
         (["--interval", "0"], "not a positive number"),
     ],

@@ -27,9 +27,10 @@ from popctl.model.meter import (
     Symptom,
     Unread,
 )
+from popctl.model.pop import ViciEndpoint
 from popctl.model.reason import Reason
 from popctl.senses import meter, meter_rates
-from popctl.senses.meter import NOT_METERED, Meter, Sources
+from popctl.senses.meter import NOT_METERED, Meter, Sources, sample
 from popctl.senses.meter_events import MeterEvent, MeterEvents
 from popctl.senses.meter_failure import unread
 from popctl.senses.meter_host import HostMeter
@@ -99,6 +100,16 @@ def test_two_readings_give_shares_and_rates(proc: Path) -> None:
     assert [(link.name, link.tx_bit_s, link.drop_s) for link in links] == [("eth0", 4000.0, 1.0)]
     assert isinstance(tracked, Conntrack)
     assert (tracked.entries, tracked.insert_failed_s) == (10, 2.0)
+
+
+async def test_refused_esp_is_told_and_a_host_without_ipsec_tells_nothing(proc: Path) -> None:
+    host = HostMeter(proc=proc, sys=proc)
+    meter = Meter(host, clock=asyncio.get_running_loop().time)
+    assert (await meter.read()).refused_esp is None
+    (proc / "net" / "xfrm_stat").write_text("XfrmInNoStates          \t17\n")
+    snapshot = await meter.read()
+    assert (snapshot.refused_esp, snapshot.refused_ike) == (17, None)
+    assert sample(1, snapshot, 0.0).refused_esp == 17
 
 
 def test_a_counter_that_went_backwards_is_a_reset_not_a_rate(proc: Path) -> None:
@@ -235,7 +246,7 @@ def test_sessions_are_sorted_by_what_they_move() -> None:
 
 async def test_without_an_ike_daemon_the_meter_says_so_within_its_time_limit(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
-    vici = ViciMeter(tmp_path / "charon.vici", clock=loop.time, timeout_s=1.0)
+    vici = ViciMeter(ViciEndpoint(path=tmp_path / "charon.vici"), clock=loop.time, timeout_s=1.0)
     found = await vici.read()
     assert isinstance(found, Unread)
     assert found.reason is Reason.NO_SOURCE
@@ -243,12 +254,28 @@ async def test_without_an_ike_daemon_the_meter_says_so_within_its_time_limit(tmp
     assert vici.children is None
 
 
+async def test_an_ike_daemon_is_asked_over_tcp_where_its_control_socket_is_there() -> None:
+    loop = asyncio.get_running_loop()
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(100))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        vici = ViciMeter(ViciEndpoint(host="127.0.0.1", port=port), clock=loop.time)
+        assert isinstance(await vici.read(), Unread)
+        vici.close()
+    assert b"stats" in asked[0]
+
+
 async def test_an_ike_daemon_that_accepts_and_says_nothing_is_given_up(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     accepted: list[asyncio.StreamWriter] = []
     path = tmp_path / "charon.vici"
     async with await asyncio.start_unix_server(lambda _, writer: accepted.append(writer), path) as server:
-        vici = ViciMeter(path, clock=loop.time, timeout_s=0.05, walk_timeout_s=0.05)
+        vici = ViciMeter(ViciEndpoint(path=path), clock=loop.time, timeout_s=0.05, walk_timeout_s=0.05)
         found = await vici.read()
         await vici.walk()
         server.close()
@@ -300,7 +327,11 @@ async def test_a_file_in_place_of_the_control_is_not_written_to(proc: Path) -> N
 
 async def test_a_snapshot_has_every_part_and_a_reason_for_what_is_missing(proc: Path) -> None:
     loop = asyncio.get_running_loop()
-    whole = Meter(HostMeter(proc=proc, sys=proc), clock=loop.time, vici=ViciMeter(proc / "vici", clock=loop.time))
+    whole = Meter(
+        HostMeter(proc=proc, sys=proc),
+        clock=loop.time,
+        vici=ViciMeter(ViciEndpoint(path=proc / "vici"), clock=loop.time),
+    )
     snapshot = await whole.read()
     assert snapshot.used == {}
     assert set(snapshot.unknown) == {resource.value for resource in Resource}
@@ -337,7 +368,16 @@ def test_a_daemon_that_was_never_seen_running_has_not_died() -> None:
 
 def test_a_restart_between_two_connections_is_a_death_and_a_start() -> None:
     found = _told(_daemon(RUNNING), _daemon(RUNNING), _daemon(RUNNING, "2-9"))
-    assert [type(event) for event in found] == [DaemonDied, DaemonStarted]
+    assert found == [
+        # Dated back to when the meter was last heard: probes that were answered since then know better.
+        DaemonDied(backend=7, daemon="charon", at=1.0),
+        DaemonStarted(backend=7, daemon="charon", at=2.0),
+    ]
+
+
+def test_a_daemon_that_is_found_dead_after_a_reconnect_has_died_now() -> None:
+    found = _told(_daemon(RUNNING), _daemon(RUNNING), _daemon(DIED, "2-9"))
+    assert found == [DaemonDied(backend=7, daemon="charon", at=2.0)]
 
 
 def test_symptoms_are_told_when_they_appear_and_not_while_they_last() -> None:

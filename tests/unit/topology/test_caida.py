@@ -51,7 +51,7 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         ("1|2|0\n1|3|0|bgp\n", "2: 4 fields after lines of 3: two formats in one file"),
         ("1|2|0\n2|1|-1\n", "2: AS 2 and AS 1 are related otherwise in line 1"),
         ("1|2|-1\n3|4|0\n2|1|-1\n", "3: AS 2 and AS 1 are related otherwise in line 1"),
-        ("1|2|0\n1|3|-1", "ends in the middle of a line: truncated"),
+        ("1|2|0\n1|3|-1", "2: ends in the middle of a line: truncated"),
         ("# nothing\n", "has no links"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -14,7 +15,7 @@ from topology.attach import attach
 from topology.errors import TopologyError
 from topology.flat import compile_links
 from topology.fleet import Fleet, Place
-from topology.fleet_file import from_networkx, load, load_pop, parse, to_json, to_networkx
+from topology.fleet_file import from_networkx, line_finder, load, load_pop, parse, to_json, to_networkx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,8 @@ def test_a_fleet_survives_json_networkx_and_graphml(tmp_path: Path) -> None:
     one = fleet()
     assert parse(json.dumps(to_json(one)), source="f") == one
     assert from_networkx(to_networkx(one)) == one
+    named = replace(one, name="vpn-eu")
+    assert parse(json.dumps(to_json(named)), source="f") == from_networkx(to_networkx(named)) == named
     path = tmp_path / "fleet.graphml"
     nx.write_graphml(to_networkx(one), path)
     assert load(path) == one
@@ -197,6 +200,16 @@ def test_sessions_with_ases_outside_the_graph_are_all_named() -> None:
     with pytest.raises(TopologyError) as caught:
         attach(compile_links(graph([(1299, 1)])), fleet(), source="f")
     assert str(caught.value) == "f: session fra1-as3320: AS 3320 is not in the AS graph"
+
+
+def test_of_a_file_the_line_of_such_a_session_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps(to_json(fleet()), indent=1), encoding="utf-8")
+    line = next(number for number, text in enumerate(path.read_text().splitlines(), start=1) if "3320," in text)
+    with pytest.raises(TopologyError) as caught:
+        attach(compile_links(graph([(1299, 1)])), fleet(), source="f.json", line_of=line_finder(path, fleet()))
+    assert str(caught.value) == f"f.json:{line}: session fra1-as3320: AS 3320 is not in the AS graph"
+    assert line_finder(tmp_path / "none.graphml", fleet())(0) == 0
 
 
 def test_one_more_pop_is_read_from_a_file_of_its_own(tmp_path: Path) -> None:

@@ -65,6 +65,38 @@ def test_conntrack_failures_are_added_over_the_cores_by_the_name_of_their_column
     assert (found.entries, found.limit, found.insert_failed, found.drops, found.early_drops) == (10, 65536, 18, 1, 3)
 
 
+def test_esp_for_no_sa_is_read_among_the_other_counters() -> None:
+    text = "XfrmInError             \t0\nXfrmInNoStates          \t17\nXfrmInStateProtoError   \t3\n"
+    assert proc_text.no_state(text) == 17
+
+
+@pytest.mark.parametrize("text", ["", "XfrmInNoStates", "XfrmInNoStates x", "XfrmInError 1"])
+def test_a_kernel_that_tells_no_such_counter_is_a_wire_error(text: str) -> None:
+    with pytest.raises(WireError):
+        proc_text.no_state(text)
+
+
+def test_tracked_flows_are_counted_by_the_address_of_either_end() -> None:
+    text = (
+        "ipv4     2 udp      17 29 src=203.0.113.2 dst=198.51.100.1 sport=500 dport=500 [UNREPLIED] "
+        "src=10.0.0.1 dst=203.0.113.2 sport=500 dport=500 mark=0 use=1\n"
+        "ipv4     2 tcp      6 300 ESTABLISHED src=10.0.0.9 dst=10.0.0.1 sport=1 dport=179 "
+        "src=10.0.0.1 dst=10.0.0.9 sport=179 dport=1 [ASSURED] mark=0 use=1\n"
+        "ipv6     10 udp      17 9 src=2001:0db8:0000:0000:0000:0000:0000:0002 "
+        "dst=2001:0db8:ffff:0000:0000:0000:0000:0001 sport=1 dport=4500 use=1\n"
+    )
+    vips = {"198.51.100.1", "2001:0db8:ffff:0000:0000:0000:0000:0001"}
+    assert (
+        proc_text.flows_of(text, vips),
+        proc_text.flows_of(text, {"198.51.100.2"}),
+        proc_text.flows_of("", vips),
+    ) == (
+        2,
+        0,
+        0,
+    )
+
+
 def test_kernel_l2tp_is_counted_without_the_lines_of_the_heading() -> None:
     assert proc_text.pppol2tp(PPPOL2TP) == L2tpCount(tunnels=1, sessions=2)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popctl.model.balancer import SpiPlan
 from popctl.wire.errors import WireError
-from popctl.wire.registry import Tenure, decode, encode, update
+from popctl.wire.registry import Record, Tenure, decode, encode, succeed, update
 
 DAY = 86400.0
 
@@ -18,7 +23,7 @@ def test_an_id_reused_too_early_is_refused_and_nothing_changes() -> None:
     assert [str(p) for p in problems] == [
         (
             "backends.c.id: 1 belongs to 'b', whose SAs may live for another 100 s; "
-            "give it an id that was never used, or wait"
+            "give it an id that was never used, or leave the id to nobody for so long"
         )
     ]
     freed, problems = update(retired, {0: "a", 1: "c"}, now_unix_s=DAY + 100, longest_sa_s=DAY)
@@ -39,19 +44,68 @@ def test_a_backend_may_come_back_to_its_own_id_at_any_time() -> None:
     assert update(gone, {0: "a"}, now_unix_s=20, longest_sa_s=DAY) == ((Tenure(id=0, name="a"),), ())
 
 
-def test_a_registry_survives_its_file() -> None:
-    registry = (Tenure(id=0, name="a"), Tenure(id=1, name="b", retired_unix_s=12.5))
-    assert decode(encode(registry)) == registry
+PLAN = SpiPlan(site="example.net")
+RECORD = Record(pop=7, plan=PLAN, ids=(Tenure(id=0, name="a"), Tenure(id=1, name="b", retired_unix_s=12.5)))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{}", '{"ids": [{"id": 1}]}', '{"ids": [{"id": "1", "name": "a"}]}', '{"ids": [7]}', "[]"]
-)
-def test_a_damaged_registry_raises_only_wire_errors(text: str) -> None:
+def follow(before: Record | None, plan: SpiPlan | None = PLAN, pop: int = 7) -> tuple[Record, list[str]]:
+    record, problems = succeed(before, pop=pop, plan=plan, configured={0: "a"}, now_unix_s=DAY, longest_sa_s=DAY)
+    return record, [str(problem) for problem in problems]
+
+
+def test_the_first_configuration_is_recorded_and_the_same_one_changes_nothing() -> None:
+    first, problems = follow(None)
+    assert (first, problems) == (Record(pop=7, plan=PLAN, ids=(Tenure(id=0, name="a"),)), [])
+    assert follow(first) == (first, [])
+
+
+def test_another_pop_id_is_refused_while_sas_carry_the_old_one() -> None:
+    record, problems = follow(RECORD, pop=8)
+    assert record == RECORD
+    (problem,) = problems
+    assert problem.startswith("pop.id: is 8, and SAs carry 7; ids are permanent: write the old one back, or remove")
+
+
+def test_another_layout_needs_another_generation_and_room_of_its_own() -> None:
+    _, problems = follow(RECORD, plan=replace(PLAN, pop_bits=9, sa_bits=17))
+    assert [problem.split(":")[0] for problem in problems] == ["spi_plan.esp_base"]
+    bare = replace(PLAN, site="example.org", esp_base=1 << 16)
+    assert follow(replace(RECORD, plan=bare), plan=replace(bare, pop_bits=9))[1] != []
+    narrow = replace(PLAN, pop_bits=4, backend_bits=4, sa_bits=20, esp_base=0x10000000)
+    beside = replace(narrow, generation=1, esp_base=0x20000000, site="example.org")
+    assert follow(replace(RECORD, plan=narrow), plan=beside)[1] == []
+
+
+def test_a_plan_that_is_gone_for_a_while_is_not_forgotten() -> None:
+    record, problems = follow(RECORD, plan=None)
+    assert (record.plan, problems) == (PLAN, [])
+
+
+@pytest.mark.parametrize("record", [RECORD, Record(pop=1, plan=None)])
+def test_a_record_survives_its_file(record: Record) -> None:
+    assert decode(encode(record)) == record
+
+
+@given(st.binary())
+def test_garbage_raises_only_wire_errors(content: bytes) -> None:
     with pytest.raises(WireError):
-        decode(text)
+        decode(content)
+
+
+@given(st.integers(0, len(encode(RECORD)) - 1), st.integers(1, 255))
+def test_one_changed_byte_is_damage(at: int, flip: int) -> None:
+    content = bytearray(encode(RECORD))
+    content[at] ^= flip
+    with pytest.raises(WireError):
+        decode(bytes(content))
 
 
 def test_two_holders_of_one_id_are_damage() -> None:
     with pytest.raises(WireError):
-        decode(encode((Tenure(id=0, name="a"), Tenure(id=0, name="b"))))
+        decode(encode(Record(pop=1, plan=None, ids=(Tenure(id=0, name="a"), Tenure(id=0, name="b")))))
+
+
+@pytest.mark.parametrize("record", [Record(pop="7", plan=None), Record(pop=True, plan=None)])  # type: ignore[arg-type]  # what a hand may write
+def test_a_pop_that_is_no_number_is_damage(record: Record) -> None:
+    with pytest.raises(WireError):
+        decode(encode(record))

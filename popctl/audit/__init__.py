@@ -1,0 +1,1 @@
+"""The audit file on disk. Its lines are `popctl.wire.audit`."""

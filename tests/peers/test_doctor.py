@@ -1,0 +1,106 @@
+"""The system lint on a real host: what it finds is there, what it mends is mended, and what it did is in the audit."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from popctl.senses.doctor import facts
+from popctl.wire.audit import encode, verify
+from tests.balancers import VIP4, VIP6
+from tests.eventually import eventually
+from tests.peers.lb_net import Net, needs_nft, net
+
+__all__ = ["net"]
+pytestmark = [pytest.mark.peer, needs_nft]
+INVENTORY = str(Path(__file__).parents[1] / "data" / "balancer" / "inventory.yaml")
+# Of the whole machine, whatever a namespace says.
+SHARED = ("conntrack-full", "mss")
+
+
+@pytest.fixture
+def host(net: Net) -> Net:
+    """Provide an edge host between a client and a backend that answers for the VIPs."""
+    net.add("c", "lb", "b")
+    net.link("c", "c0", "192.0.2.2/24 2001:db8:1::2/64", "lb", "l0", "192.0.2.1/24 2001:db8:1::1/64")
+    net.link("b", "b0", "10.77.0.10/24 2001:db8:77::10/64", "lb", "l1", "10.77.0.1/24 2001:db8:77::1/64")
+    for family, gateway, back in (("-4", "192.0.2.1", "10.77.0.1"), ("-6", "2001:db8:1::1", "2001:db8:77::1")):
+        vip, way = (VIP4, "10.77.0.10") if family == "-4" else (VIP6, "2001:db8:77::10")
+        net.ip("c", f"{family} route add default via {gateway}")
+        net.ip("b", f"{family} route add default via {back}")
+        net.ip("lb", f"{family} route add {vip} via {way}")
+        net.ip("b", f"{family} addr add {vip} dev lo" + (" nodad" if family == "-6" else ""))
+    return net
+
+
+def doctor(host: Net, *words: str) -> dict[str, object]:
+    """Run the command on the edge host."""
+    text = host.inside("lb", sys.executable, "-m", "popctl.cli.main", "doctor", "--json", *words, check=False)
+    found = json.loads(text)
+    assert isinstance(found, dict)
+    return found
+
+
+def names(found: dict[str, object]) -> list[str]:
+    """Return the names of findings that are this namespace's own."""
+    findings = found["findings"]
+    assert isinstance(findings, list)
+    return [one["name"] for one in findings if one["name"] not in SHARED]
+
+
+def setting(host: Net, key: str) -> str:
+    """Read a kernel setting."""
+    return host.inside("lb", "sysctl", "-n", key).strip()
+
+
+def test_safe_findings_are_mended_told_and_audited(host: Net, tmp_path: Path) -> None:
+    host.inside("lb", "sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv4.conf.l0.rp_filter=1")
+    host.inside("lb", "sysctl", "-qw", "net.ipv4.ipfrag_time=60")
+    audit = tmp_path / "audit.jsonl"
+    audit.write_bytes(encode({"owner": "root", "reason": "before"}, b""))
+    before = doctor(host)
+    assert set(names(before)) >= {"forwarding", "rp-filter", "fragment-time"}
+    assert (before["done"], setting(host, "net.ipv4.ip_forward")) == ([], "0")
+    mended = doctor(host, "--fix", "--audit", str(audit))
+    assert {"sysctl -w net.ipv4.ip_forward=1", "sysctl -w net.ipv4.conf.l0.rp_filter=2"} <= set(mended["done"])  # type: ignore[call-overload]  # a list
+    assert not {"forwarding", "rp-filter", "fragment-time"} & set(names(mended))
+    assert (setting(host, "net.ipv4.ip_forward"), setting(host, "net.ipv4.conf.l0.rp_filter")) == ("1", "2")
+    lines = audit.read_bytes().splitlines(keepends=True)
+    assert verify(lines).problems == ()
+    assert json.loads(lines[1])["commands"] == mended["done"]
+    again = doctor(host, "--fix", "--audit", str(audit))
+    assert (again["done"], len(audit.read_bytes().splitlines())) == ([], 2)
+
+
+def test_without_an_audit_none_is_begun(host: Net, tmp_path: Path) -> None:
+    host.inside("lb", "sysctl", "-qw", "net.ipv4.ipfrag_time=60")
+    audit = tmp_path / "audit.jsonl"
+    assert doctor(host, "--fix", "--audit", str(audit))["done"]
+    assert not audit.exists()
+
+
+@pytest.mark.parametrize("vip", [str(VIP4), str(VIP6)])
+def test_tracked_flows_of_a_vip_are_found(host: Net, vip: str) -> None:
+    host.inside("lb", "nft", "add table inet tracker")
+    host.inside("lb", "nft", "add chain inet tracker f { type filter hook forward priority 0; }")
+    host.inside("lb", "nft", "add rule inet tracker f ct state new accept")
+    assert "conntrack-in-path" not in names(doctor(host, "--inventory", INVENTORY))
+    with host.thread("c") as executor:
+        executor.submit(_send, vip).result()
+    eventually(lambda: "conntrack-in-path" in names(doctor(host, "--inventory", INVENTORY)))
+    assert "conntrack-in-path" not in names(doctor(host, "--vip", "198.51.100.99"))
+    with host.thread("lb") as executor:
+        # The kernel's file is an option; netlink tells the same.
+        by_file = executor.submit(lambda: facts(vips=[VIP4, VIP6]).tracked_vip_flows).result()
+        by_netlink = executor.submit(lambda: facts(vips=[VIP4, VIP6], conntrack=Path("/nowhere")).tracked_vip_flows)
+        assert (by_netlink.result(), by_file) == (1, 1)
+
+
+def _send(vip: str) -> None:
+    family = socket.AF_INET6 if ":" in vip else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"x" * 40, (vip, 4500))

@@ -1,0 +1,41 @@
+"""What the documents say of the tests is true: every test that they name exists, and no invariant is without one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
+_NAMED = re.compile(r"`(tests/[\w/.*]+)?(?:::(\w+))?`")
+_INVARIANTS = 7
+
+
+def named(text: str) -> Iterator[tuple[str, str]]:
+    """Yield file and test of everything that is named; a test without a file is of the file before it."""
+    file = ""
+    for path, test in _NAMED.findall(text):
+        file = path or file
+        if path or test:
+            yield file, test
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_test_that_a_document_names_exists(document: Path) -> None:
+    for file, test in named(document.read_text()):
+        found = sorted(ROOT.glob(file.rstrip("/")))
+        assert found, f"{document.name} names {file}"
+        if test:
+            sources = "".join(path.read_text() for path in found)
+            assert re.search(rf"def {test}\(", sources), f"{document.name} names {file}::{test}"
+
+
+def test_each_invariant_has_a_test_that_guards_it() -> None:
+    table = (ROOT / "docs" / "architecture.md").read_text().partition("## Invariants")[2]
+    rows = {int(number): tests for number, tests in re.findall(r"^\| (\d) \|[^|]*\|(.*)\|$", table, re.MULTILINE)}
+    assert sorted(rows) == list(range(1, _INVARIANTS + 1))
+    for number, tests in rows.items():
+        assert any(test for _, test in named(tests)), f"invariant {number}"
