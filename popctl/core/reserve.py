@@ -12,10 +12,17 @@ def fresh(pop: PopLoad, policy: GatePolicy, now: Instant) -> bool:
     return now <= pop.at + policy.view_stale_after_s
 
 
-def _drowns(pop: PopLoad, policy: GatePolicy) -> bool:
+def _somebody_drowns(fleet: FleetLoad, policy: GatePolicy) -> bool:
     """Return whether a PoP can do no more handshakes: users wait there whom nobody counts."""
-    limit = pop.capacity.get(Resource.HANDSHAKES)
-    return limit is not None and pop.used.get(Resource.HANDSHAKES, 0.0) > policy.saturation * limit
+    handshakes, saturation = Resource.HANDSHAKES, policy.saturation
+    # One comprehension: there may be a thousand of them.
+    return bool(
+        [
+            True
+            for pop in fleet.pops.values()
+            if handshakes in pop.capacity and pop.used.get(handshakes, 0.0) > saturation * pop.capacity[handshakes]
+        ]
+    )
 
 
 def stays(leaving: str, fleet: FleetLoad, policy: GatePolicy, now: Instant) -> bool:
@@ -24,7 +31,7 @@ def stays(leaving: str, fleet: FleetLoad, policy: GatePolicy, now: Instant) -> b
     Where it is violated already no step may make it worse, and leaving always does.
     """
     others = [pop.capacity for name, pop in fleet.pops.items() if pop.announcing and name != leaving]
-    if not others or fleet.silent or any(_drowns(pop, policy) for pop in fleet.pops.values()):
+    if not others or fleet.silent or _somebody_drowns(fleet, policy):
         # Nobody else, or somebody whose demand cannot be told.
         return False
     oldest = now - policy.view_stale_after_s

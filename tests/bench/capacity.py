@@ -29,8 +29,13 @@ _COMMAND = "python -m tests.bench capacity"
 _UNITS = dict.fromkeys(Resource, 1000.0)
 
 
+def _amounts(used: float) -> dict[Resource, float]:
+    """Return a load whose handshakes are easy: where they are not, nobody may leave, and there is nothing to time."""
+    return dict.fromkeys(Resource, used) | {Resource.HANDSHAKES: used / 3}
+
+
 def _pop(used: float, level: int = 0) -> PopLoad:
-    amounts = dict.fromkeys(Resource, used)
+    amounts = _amounts(used)
     return PopLoad(level=level, announcing=True, used=amounts, peak=amounts, capacity=_UNITS, at=0.0)
 
 
@@ -67,7 +72,7 @@ def _whole(own: float, level: int) -> tuple[Pop, View]:
     pop = replace(bare, name="p0", backends=backends, fleet=settings, load=LoadSettings(services=frozenset({"vpn"})))
     members = {name: _member(name, one) for name, one in seen.pops.items()}
     up = Health(verdict=Verdict.UP, leaning=Verdict.UP, heard_at=0.0)
-    sample = LoadSample(backend=1, at=0.0, used=dict.fromkeys(Resource, own / 4))
+    sample = LoadSample(backend=1, at=0.0, used=_amounts(own / 4))
     one = load.fold(load.UNHEARD, sample, LoadTiming())
     view = View(
         health={ProbeKey(number, spec.name): up for number, one in backends.items() for spec in one.probes},
