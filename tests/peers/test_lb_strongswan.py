@@ -168,6 +168,7 @@ def test_a_killed_balancer_process_and_its_successor_lose_nothing(site: Site) ->
     with balancer_process(lb, 2) as first, site.start(2):
         assert first.report().startswith("True")
         site.connect()
+        assert eventually(lambda: site.ping() == 3)
         with site.pinging() as pings:
             first.kill()
             assert site.ping() == 3
