@@ -43,7 +43,8 @@ class Invariant(StrEnum):
     than without the step."""
     NO_HARM = "no-harm"
     """No more lost than without the steps: in every tick that is not within a dwell of a step, and in total. The total
-    leaves out the reconnecting of those whom a step moved less than two dwells before something else happened."""
+    leaves out the reconnecting of those whom a step moved less than two dwells before something else happened, and what
+    a step did for a dwell that came less than a dwell after."""
     FLIP_BUDGET = "flip-budget"
     """At most six steps of one PoP in any hour, no modelled damping penalty of 1500, and no step in the second half of
     an hour or more of constant demand."""
@@ -118,7 +119,7 @@ def _no_harm(run: Run, baseline: Run) -> tuple[bool, str]:
         bad += settled and ours.lost > theirs.lost + _HARM * ours.demand
     demand = max(sum(tick.demand for tick in run.ticks), 1)
     more = sum(tick.lost for tick in run.ticks) - sum(tick.lost for tick in run.frozen)
-    excused = _overtaken(run)
+    excused = _overtaken(run) + _unseen(run)
     said = f"lost {100 * run.lost_share:.3f} %, baseline {100 * baseline.lost_share:.3f} %"
     text = f"{said}, for its steps {100 * more / demand:+.3f} %; {bad} settled ticks worse"
     return more - excused <= _HARM_IN_TOTAL * demand and bad == 0, text
@@ -132,6 +133,20 @@ def _overtaken(run: Run) -> int:
         max(ours.moved - frozen.moved, 0)
         for ours, frozen in zip(run.ticks, run.frozen, strict=True)
         if any(at < ours.at_s <= at + _SETTLE_S for at in short)
+    )
+
+
+def _unseen(run: Run) -> int:
+    """Return what was lost within a dwell of steps that came within a dwell of something else: that was on its way.
+
+    If such a step is not taken back after its dwell, what it does then counts in full.
+    """
+    disturbed = _disturbances(run)
+    early = [one.at_s for one in run.acts if any(at <= one.at_s < at + _SETTLE_S for at in disturbed)]
+    return sum(
+        max(ours.lost - frozen.lost, 0)
+        for ours, frozen in zip(run.ticks, run.frozen, strict=True)
+        if any(at < ours.at_s <= at + _SETTLE_S for at in early)
     )
 
 
