@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
-import sys
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from enum import Enum
 from hashlib import sha256
 from importlib.metadata import version
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -46,7 +42,6 @@ from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
 from popctl.lb.counters import read_counters_here
-from popctl.listen.errors import ListenError
 from popctl.model.pop import Pop
 from popctl.senses.runner import Senses
 from popctl.wire.exchanges import exchange_for
@@ -57,12 +52,6 @@ VERSION = version("popctl")
 
 PROOF_TIMEOUT_S = 10.0
 """How long an ordered stop waits, beyond the drain, for the proof of the last withdraw."""
-EXIT_UNPROVEN = 75
-"""EX_TEMPFAIL: the agent ended, but the last withdraw was not proven."""
-EXIT_SOCKET = 71
-"""EX_OSERR: the API's unix socket cannot be opened; somebody else may serve this PoP already."""
-EXIT_CONFIG = 78
-"""EX_CONFIG."""
 OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Held back (`__main__`) until the agent can obey them, and again while it replaces itself, so that none ends it."""
 _LAST_LOOK_S = 0.01
@@ -292,45 +281,3 @@ def _summary(loop: Loop) -> str:
         f"{one.service}: {one.announce} ({one.reason}), {one.healthy} of {one.needed} needed backends healthy"
         for one in loop.decision.desired.services
     )
-
-
-def _allow_many_sockets() -> None:
-    """Raise the soft limit of open files to the hard one: every datagram probe holds a connected socket."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def run(source: Path) -> int:
-    """Run the agent of the configuration `source` and return the exit code."""
-    _allow_many_sockets()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    try:
-        configured = Configured.load(source)
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_CONFIG
-    configured.remember_ids()
-    agent = Agent(configured)
-    ending: Ending | None = None
-    try:
-        ending = asyncio.run(agent.run())
-    except* ListenError as errors:
-        sys.stderr.write("".join(f"{error}\n" for error in errors.exceptions))
-    if ending is None:
-        return EXIT_SOCKET
-    if ending is Ending.REPLACE:
-        agent.leave_signals()
-        with suppress(OSError):
-            sys.stderr.flush()
-        # The same pid goes on as a new process image: new code, new configuration, the same routes.
-        os.execv(sys.executable, [sys.executable, "-m", "popctl.agent", str(source)])  # noqa: S606 - no shell wanted
-    return EXIT_UNPROVEN if ending is Ending.UNPROVEN else 0
