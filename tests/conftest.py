@@ -55,15 +55,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put all tests with real daemons into one group, and those of the guest kernel into another.
+    """Put the tests with real daemons into three groups: the lab, single daemons, the guest kernel.
 
-    With several workers (`-n 2 --dist loadgroup`) a group runs in one worker, one test after another: tests that
-    wait for real daemons never compete with each other, only with the unit tests beside them.
+    With several workers (`--dist loadgroup`) a group runs in one worker, one test after another. What waits for real
+    daemons mostly waits: two such groups beside each other leave the machine idle half of the time.
     """
     for item in items:
-        if any(item.get_closest_marker(mark) for mark in _REAL):
+        real = any(item.get_closest_marker(mark) for mark in _REAL)
+        if real:
             item.user_properties.append(_MET_DAEMONS)
         if "tests/kernel/" in item.nodeid:
             item.add_marker(pytest.mark.xdist_group("guest kernel"))
-        elif any(item.get_closest_marker(mark) for mark in _REAL):
-            item.add_marker(pytest.mark.xdist_group("real daemons"))
+        elif real:
+            item.add_marker(pytest.mark.xdist_group("lab" if item.get_closest_marker("lab") else "daemons"))

@@ -88,7 +88,8 @@ def test_an_ikev2_client_gets_a_labelled_spi_and_a_tunnel_that_carries_packets(c
 def test_a_pop_whose_exabgp_stops_loses_its_clients_to_the_other(calm: Driver) -> None:
     edge.stop(calm, "pop1")
     eventually(lambda: landing(calm) in POP2)
-    eventually(lambda: not daemons.runs(calm, "pop1", "exabgp"))
+    for daemon in (edge.EXABGP, edge.AGENT):
+        eventually(lambda daemon=daemon: not daemons.runs(calm, "pop1", daemon))  # type: ignore[misc]
     edge.start(calm, "pop1")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -109,17 +110,21 @@ async def test_an_established_sa_is_counted_and_walked(hosts: TwoHosts) -> None:
         StrongSwan(hosts.client, connections=_initiator(), secrets=(PSK,)) as client,
     ):
         meter = ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=5.0)
-        await meter.read()
-        await asyncio.to_thread(_initiate, client)
-        found = await _read(meter)
-        assert (found.sas, found.half_open) == (1, 0)
-        assert await meter.walk() >= 30.0
-        assert meter.walk_problem is None
-        assert meter.children == 0
-        await meter.walk()
-        assert meter.classes is not None
-        assert (meter.classes.interactive.sessions, meter.classes.bulk.sessions) == (1, 0)
-        meter.close()
+        with closing(meter):
+            await meter.read()
+            await asyncio.to_thread(_initiate, client)
+
+            async def counted() -> bool:
+                found = await _read(meter)
+                return (found.sas, found.half_open) == (1, 0)
+
+            await eventually_async(counted)  # the client knows before the gateway has put it down
+            assert await meter.walk() >= 30.0
+            assert meter.walk_problem is None
+            assert meter.children == 0
+            await meter.walk()
+            assert meter.classes is not None
+            assert (meter.classes.interactive.sessions, meter.classes.bulk.sessions) == (1, 0)
 
 
 async def test_a_charon_that_was_restarted_is_metered_again(hosts: TwoHosts) -> None:
