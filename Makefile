@@ -17,9 +17,9 @@ setup: ## install what is missing: Debian packages and a virtual environment
 demo: setup ## two PoPs, real daemons, a client: break them and watch
 	@$(BIN)/python -m lab demo
 
-test: setup ## everything: what needs no daemon in two workers, then real peers and lab one after another
+test: setup ## everything: what needs no daemon, then single daemons and the lab beside each other; two workers each
 	@$(PYTEST) -n 2 -m "not peer and not lab" $(PYTEST_ARGS); pure=$$?; \
-	$(PYTEST) -m "peer or lab" --real-peers-at-least=$(REAL_PEERS) $(PYTEST_ARGS) && exit $$pure
+	$(PYTEST) -n 2 --dist loadgroup -m "peer or lab" --real-peers-at-least=$(REAL_PEERS) $(PYTEST_ARGS) && exit $$pure
 
 quick: setup ## all at once, for the hurried: what waits for real daemons may find the machine busy
 	@$(PYTEST) -n 2 --dist loadgroup $(PYTEST_ARGS)

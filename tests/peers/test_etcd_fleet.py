@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from collections import Counter
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -139,18 +140,21 @@ async def test_etcd_stops_and_then_all_probes_time_out(cluster: Cluster) -> None
 async def test_without_etcd_only_certainty_with_a_permit_taken_ahead_leaves(cluster: Cluster) -> None:
     policy = replace(ALONE, standing_share=0.5)
     async with running(fleets(cluster, policy), policy, "a", "b", "c") as agents:
+        # Who holds the one permit is open: the first by name of those that had come when it was taken.
         await eventually_async(
-            lambda: [agents["b"].stance(pop) for pop in "abc"] == [Stance.PERMIT, Stance.DUTY, Stance.DUTY]
+            lambda: Counter(agents["b"].stance(pop) for pop in agents) == {Stance.DUTY: 2, Stance.PERMIT: 1}
         )
+        holder = next(pop for pop in agents if agents["b"].stance(pop) is Stance.PERMIT)
+        others = set(agents) - {holder}
         cluster.one.kill()
         await eventually_async(lambda: not any(agent.view.connected for agent in agents.values()))
         for agent in agents.values():
             agent.loses_backends(certain=True)
-        await eventually_async(lambda: not agents["a"].announced)
-        assert agents["a"].ruling is not None
-        assert Reason.LOCAL_CERTAINTY in agents["a"].rulings or Reason.PERMITTED in agents["a"].rulings
-        assert announcing(agents) == {"b", "c"}
-        assert all(agents[pop].held for pop in "bc")
+        await eventually_async(lambda: not agents[holder].announced)
+        assert agents[holder].ruling is not None
+        assert {Reason.LOCAL_CERTAINTY, Reason.PERMITTED} & set(agents[holder].rulings)
+        assert announcing(agents) == others
+        assert all(agents[pop].held for pop in others)
 
 
 @pytest.mark.parametrize("late_s", [0.0, 0.005], ids=["before the answer", "just after"])
