@@ -12,13 +12,13 @@ import os
 import re
 import subprocess
 import sys
-import time
 from base64 import b64decode, b64encode
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from popctl.cli.plan import plan_app
 from popctl.config.load import parse
 from popctl.listen.serve import serving
 from popctl.meter.app import build
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 PREFIX = "198.51.100.0/24"
 METER_S = 0.2
 NAMES = ("ams", "fra")
+_MODEL = CHECKOUT / "lab" / "model"
 STAYS_S, MOVES_S = 60.0, 40.0
 """Sessions of the first PoP when its ramp is at its top; those that move go to the second one."""
 OWN_S = 10.0
@@ -73,7 +74,7 @@ paths:
   state_file: {directory}/state.json
   journal: {directory}/journal.jsonl
 load:
-  playbook: {directory}/playbook.json
+  playbook: {playbook}
   hot_for: 1s
   dwell: 2s
   smoothing: 300ms
@@ -182,15 +183,17 @@ def _tell(site: Site, sessions: float) -> None:
     site.hub.measured(replace(EMPTY, used={Resource.SESSIONS: sessions}))
 
 
-def playbook() -> bytes:
-    """Return what each step of the first PoP does."""
-    carried = STAYS_S + MOVES_S
-    steps = [
-        {"from": 0, "to": 1, "origin": "measured", "flows": [["ams", "fra", MOVES_S / carried]]},
-        {"from": 1, "to": 0, "origin": "measured", "flows": [["fra", "ams", MOVES_S / (MOVES_S + OWN_S)]]},
-    ]
-    book = {"format": "popctl-playbook", "version": 1, "fleet": "peers", "created_unix_s": time.time()}
-    return json.dumps({**book, "pops": {"ams": {"steps": steps}, "fra": {}}}).encode()
+def plan(directory: Path) -> Path:
+    """Make the playbook with `popctl plan playbook` from the model of the lab, whose users are those above."""
+    fleet = json.loads((_MODEL / "fleet.json").read_text(encoding="utf-8")) | {"name": "peers"}
+    for pop, name in zip(fleet["pops"], NAMES, strict=True):
+        pop["name"] = name
+    (directory / "fleet.json").write_text(json.dumps(fleet), encoding="utf-8")
+    out = directory / "playbook.json"
+    files = ["--internet", str(_MODEL / "internet.txt"), "--fleet", str(directory / "fleet.json")]
+    files += ["--demand", str(_MODEL / "demand.csv"), "--cache", str(directory), "--engine", "numpy"]
+    assert plan_app(["playbook", "--out", str(out), *files], result_action="return_value") == 0
+    return out
 
 
 async def _site(stack: AsyncExitStack, number: int, *, capacity: float, port: int, etcd: str, directory: Path) -> Site:
@@ -200,9 +203,15 @@ async def _site(stack: AsyncExitStack, number: int, *, capacity: float, port: in
     secret = directory / "md5"
     secret.touch(mode=0o600)
     secret.write_text(MD5.reveal())
-    (directory / "playbook.json").write_bytes(playbook())
     text = _CONFIGURATION.format(
-        number=number, name=name, directory=directory, capacity=capacity, port=port, etcd=etcd, prefix=PREFIX
+        number=number,
+        name=name,
+        directory=directory,
+        capacity=capacity,
+        port=port,
+        etcd=etcd,
+        prefix=PREFIX,
+        playbook=directory.parent / "playbook.json",
     )
     (directory / "popctl.yaml").write_text(text)
     stack.enter_context(ExaBgp(hosts.client, pop=parse(text, "popctl.yaml")))
@@ -218,6 +227,7 @@ async def _site(stack: AsyncExitStack, number: int, *, capacity: float, port: in
 async def raised(directory: Path, *, room: float) -> AsyncIterator[Sites]:
     """Raise both PoPs: the first has room for 100 sessions, the second for `room`."""
     async with AsyncExitStack() as stack:
+        plan(directory)
         etcd = stack.enter_context(Cluster())
         server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
         await stack.enter_async_context(server)
