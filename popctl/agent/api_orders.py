@@ -17,6 +17,7 @@ from popctl.agent.intents import IntentStore, StateCorruptError, StateWriteError
 from popctl.agent.loop import Loop
 from popctl.core import health
 from popctl.core.backend_drain import refusals
+from popctl.core.members import of_service
 from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import Intent, IntentKind
 from popctl.model.pop import Backend, Pop, Service
@@ -66,6 +67,8 @@ class Desk:
         async with self._turn():
             if order.kind is IntentKind.DRAIN and not order.force:
                 self._interlock(order.target)
+            if order.refuse_new:
+                self._closable(targets)
             if order.refuse_if_held and not order.force:
                 self._permitted(targets)
             before = _by_target(self._store.intents)
@@ -219,7 +222,18 @@ class Desk:
             expires_unix_s=self._clocks.wall() + order.expires_s if order.expires_s else None,
             expires=now + order.expires_s if order.expires_s else NEVER,
             forced=order.force and order.kind is IntentKind.WITHDRAW,
+            refuse_new=order.refuse_new,
         )
+
+    def _closable(self, services: tuple[str, ...]) -> None:
+        """Refuse to close services whose new SAs the balancer cannot refuse, or not without those of others."""
+        balanced = {one.name: of_service(one) for one in self._pop.tables.services} if self._pop.tables else {}
+        for name in services:
+            if name not in balanced:
+                raise api_problems.not_closable(f"service {name} has no balancer, so new SAs cannot be refused")
+            for other in balanced.keys() - set(services):
+                if balanced[name] & balanced[other]:
+                    raise api_problems.not_closable(f"services {name} and {other} share backends: withdraw both")
 
     def _permitted(self, services: tuple[str, ...]) -> None:
         """Refuse a withdraw that the guard would hold now. What it says later, it says to the order that stands."""
@@ -269,7 +283,18 @@ def _by_target(intents: Iterable[Intent]) -> dict[tuple[IntentKind, str], Intent
 
 
 def _plain(intents: Iterable[Intent]) -> list[dict[str, object]]:
-    keys = ("kind", "target", "reason", "owner", "created_unix_s", "drain_s", "then", "expires_unix_s", "forced")
+    keys = (
+        "kind",
+        "target",
+        "reason",
+        "owner",
+        "created_unix_s",
+        "drain_s",
+        "then",
+        "expires_unix_s",
+        "forced",
+        "refuse_new",
+    )
     enums = ("kind", "then")
     return [
         {key: getattr(intent, key) for key in keys} | {key: getattr(intent, key).value for key in enums}

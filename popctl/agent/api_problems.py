@@ -117,6 +117,12 @@ def interlocked(detail: str) -> RefusedError:
     return RefusedError(problem("interlock", detail))
 
 
+def not_closable(detail: str) -> RefusedError:
+    """New SAs of a service cannot be refused."""
+    one = FieldProblem(key="refuse_new", found="true", problem=detail, remedy="order it without refuse_new")
+    return bad_request((one,))
+
+
 def would_be_held(service: str, verdict: str) -> RefusedError:
     """The withdraw has no permit, and was ordered only in case it has."""
     detail = f"withdrawing {service} would be held at the lowest preference: {verdict}"

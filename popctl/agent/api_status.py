@@ -235,6 +235,7 @@ class Reporter:
             stage=work.stage if work else "",
             sessions_left=orders.sessions(service, self._pop, view, now).count if planned and service else None,
             forced=intent.forced,
+            refuse_new=intent.refuse_new,
         )
 
     def _memory(self, memory: Memory, now: Instant) -> wire.MemoryStatus:

@@ -20,17 +20,20 @@ from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import DrainEnd, Intent, IntentKind
 from popctl.wire.errors import WireError
 
-FORMAT = 3
+FORMAT = 4
 _WITHOUT_THEN = 1
 """The format before drains had an end: still read, never written."""
 _WITHOUT_FORCED = 2
 """The format before orders could expire or be forced: still read, never written."""
+_WITHOUT_REFUSE_NEW = 3
+"""The format before a withdraw could refuse new SAs: still read, never written."""
 _MODE = 0o600
 _KEYS = frozenset(("kind", "target", "reason", "owner", "created_unix_s", "drain_s"))
 _KEYS_OF = {
     _WITHOUT_THEN: _KEYS,
     _WITHOUT_FORCED: _KEYS | {"then"},
-    FORMAT: _KEYS | {"then", "forced", "expires_unix_s"},
+    _WITHOUT_REFUSE_NEW: _KEYS | {"then", "forced", "expires_unix_s"},
+    FORMAT: _KEYS | {"then", "forced", "expires_unix_s", "refuse_new"},
 }
 
 
@@ -180,8 +183,9 @@ def _structure(item: dict[str, Any], keys: AbstractSet[str]) -> Intent:
     for key in ("target", "reason", "owner"):
         if not isinstance(item[key], str):
             raise TypeError(key)
-    if not isinstance(item.get("forced", False), bool):
-        raise TypeError("forced")
+    for key in ("forced", "refuse_new"):
+        if not isinstance(item.get(key, False), bool):
+            raise TypeError(key)
     return Intent(
         kind=IntentKind(item["kind"]),
         target=item["target"],
@@ -191,6 +195,7 @@ def _structure(item: dict[str, Any], keys: AbstractSet[str]) -> Intent:
         drain_s=float(item["drain_s"]),
         then=DrainEnd(item.get("then", DrainEnd.WAIT)),
         forced=item.get("forced", False),
+        refuse_new=item.get("refuse_new", False),
         expires_unix_s=None if item.get("expires_unix_s") is None else float(item["expires_unix_s"]),
     )
 

@@ -131,6 +131,7 @@ def extend(service: str, /, *, reason: Reason, time: For = 0.0, until: Until = "
             drain_s=one.drain_left_s,
             expires_s=expiry_s(time, until),
             force=one.forced,
+            refuse_new=one.refuse_new,
         )
         return _ordered(agent, agent.client().place(order), service)
 
@@ -184,4 +185,6 @@ def _line(one: IntentStatus) -> str:
         parts.append(f"sessions left: {left}, drain ends in {show_duration(one.drain_left_s)}")
     if one.forced:
         parts.append("forced")
+    if one.refuse_new:
+        parts.append("refuses new SAs")
     return "; ".join(parts)

@@ -39,6 +39,7 @@ def withdraw(
     until: Until = "",
     force: bool = False,
     refuse_if_held: Annotated[bool, Parameter(negative="")] = False,
+    refuse_new: Annotated[bool, Parameter(negative="")] = False,
     yes: Annotated[bool, Parameter(negative="")] = False,
     wait: Wait = True,
     timeout: Duration = WAIT_S,
@@ -64,6 +65,8 @@ def withdraw(
         Go on although the fleet falls below its floor. Without it such a withdraw is held at the lowest preference.
     refuse_if_held
         Order nothing (exit 7) if the fleet's guard would hold the withdraw now. Without it the order stands, held.
+    refuse_new
+        The balancer refuses new SAs while the service drains. Without it what still comes is served.
     wait
         Wait until the withdraw is proven to every BGP session. Without it the exit code says only "ordered".
     timeout
@@ -84,6 +87,7 @@ def withdraw(
             expires_s=expires_s,
             force=force,
             refuse_if_held=refuse_if_held,
+            refuse_new=refuse_new,
         )
         reply = client.place(order)
         return _finish(agent, client, reply, service, announced=False, within_s=drain + timeout if wait else None)

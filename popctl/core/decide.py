@@ -105,6 +105,7 @@ def decide(pop: Pop, view: View, now: Instant) -> Decision:
         tables=members.tables(pop, places),
         backends=places,
         balanced=members.balanced(pop),
+        closed=members.closed(pop, view, now),
         fleet=duty.wish(pop, view, standings, _told(pop, weight, bases, step), now),
         load=step.decision,
     )

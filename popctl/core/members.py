@@ -48,7 +48,25 @@ def places(pop: Pop, view: View, now: Instant) -> tuple[BackendDecision, ...]:
             for backend in ours & view.alive:
                 if not found[backend].draining:
                     found[backend] = replace(found[backend], alive=True, reason=Reason.LAST_ALIVE)
+    for backend in _closed(pop, view, now):
+        if found[backend].reason is not Reason.CUT:
+            found[backend] = replace(found[backend], draining=True, reason=Reason.REFUSES_NEW)
     return tuple(found[backend] for backend in sorted(found))
+
+
+def closed(pop: Pop, view: View, now: Instant) -> frozenset[str]:
+    """Return the services that refuse new SAs, by order of an operator."""
+    standing = [one for one in view.intents if one.kind is IntentKind.WITHDRAW and now < one.expires]
+    ordered = frozenset(one.target for one in standing if one.refuse_new)
+    return ordered & {one.name for one in pop.tables.services} if pop.tables else frozenset()
+
+
+def _closed(pop: Pop, view: View, now: Instant) -> frozenset[int]:
+    """Return the backends of those services; not those that another service needs, too."""
+    names = closed(pop, view, now)
+    services = pop.tables.services if pop.tables else ()
+    needed = {backend for one in services if one.name not in names for backend in of_service(one)}
+    return frozenset(backend for one in services if one.name in names for backend in of_service(one)) - needed
 
 
 def tables(pop: Pop, decided: tuple[BackendDecision, ...]) -> Tables | None:

@@ -58,6 +58,7 @@ def _work(intent: Intent) -> Maintenance:
         created_unix_s=intent.created_unix_s,
         expires_unix_s=intent.expires_unix_s,
         drain_s=intent.drain_s,
+        refuse_new=intent.refuse_new,
         forced=intent.forced,
         began=intent.drain_until - intent.drain_s,
         drain_until=intent.drain_until,

@@ -107,8 +107,8 @@ def _served(prefix: Prefix, wanted: Tables | None, ordered: Ordered, balancer: B
 def _tables(desired: Desired, actual: Actual, ordered: Ordered) -> Tables | None:
     """Return the tables that may be in force now; None: wait.
 
-    A service is not left without anybody while its route is out there, and what an earlier configuration served is not
-    forgotten before its routes are gone.
+    A service is not left without anybody while its route is out there, unless an operator ordered that, and what an
+    earlier configuration served is not forgotten before its routes are gone.
     """
     wanted, before = desired.tables, ordered.tables
     if wanted is None:
@@ -119,7 +119,7 @@ def _tables(desired: Desired, actual: Actual, ordered: Ordered) -> Tables | None
     for service in wanted.services:
         ours = of_service(service)
         emptied = not ours & wanted.alive - wanted.draining
-        if emptied and any(_serves(service, prefix) for prefix in heard):
+        if emptied and service.name not in desired.closed and any(_serves(service, prefix) for prefix in heard):
             if before is None:
                 return None
             kept = ours & before.alive - before.draining

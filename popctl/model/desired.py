@@ -96,6 +96,8 @@ class Desired:
     """Those of balanced services, by id."""
     balanced: frozenset[Prefix] = frozenset()
     """Prefixes with an address that the balancer serves: nobody hears of them before it is in force."""
+    closed: frozenset[str] = frozenset()
+    """Services that refuse new SAs by order: the balancer may leave them without anybody while they are announced."""
     fleet: FleetWish | None = None
     """What the fleet is to be told and asked; None without one."""
     load: LoadDecision | None = None

@@ -73,6 +73,8 @@ class Intent:
     """The same as a moment of this run of the agent; the edge computes it once from wall time."""
     forced: bool = False
     """WITHDRAW only: whatever the guard says of the PoPs that are left."""
+    refuse_new: bool = False
+    """WITHDRAW of a balanced service only: new SAs are refused while it drains, instead of served."""
 
     def cuts(self, now: Instant) -> bool:
         """Return whether this is a drain whose deadline has passed and which ends with a cut."""

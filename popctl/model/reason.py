@@ -38,6 +38,7 @@ class Reason(StrEnum):
     RISEN = "risen"
     FALLEN = "fallen"
     DRAINING = "draining"
+    REFUSES_NEW = "refuses-new"
 
     # A decision about a service (core.decide).
     HEALTHY = "healthy"

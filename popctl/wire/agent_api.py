@@ -148,6 +148,7 @@ class IntentStatus:
     sessions_left: float | None = None
     """Of a withdraw: live sessions of the service as the meters tell; null: some backend does not."""
     forced: bool = False
+    refuse_new: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ EVERY_SERVICE = "*"
 _SHOWN_CHARACTERS = 80
 _SHOWN_PROBLEMS = 20
 """A body of thousands of wrong keys must not become an answer of megabytes."""
-_KEYS = ("kind", "target", "reason", "drain_s", "then", "expires_s", "force", "refuse_if_held")
+_KEYS = ("kind", "target", "reason", "drain_s", "then", "expires_s", "force", "refuse_if_held", "refuse_new")
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -47,6 +47,8 @@ class Order:
     PoPs that are left."""
     refuse_if_held: bool = False
     """WITHDRAW only: nothing is ordered if the guard would hold it now. Without it the order stands, held."""
+    refuse_new: bool = False
+    """WITHDRAW only: the balancer refuses new SAs while the service drains; those that are up stay."""
 
 
 class OrderError(WireError):
@@ -67,6 +69,8 @@ def encode_order(order: Order) -> bytes:
     if order.refuse_if_held:
         # Left out otherwise: an older agent refuses keys that it does not know.
         options["refuse_if_held"] = True
+    if order.refuse_new:
+        options["refuse_new"] = True
     return json.dumps(body | options, separators=(",", ":")).encode()
 
 
@@ -89,6 +93,7 @@ def decode_order(body: bytes) -> Order:
         expires_s=float(document.get("expires_s", 0.0)),
         force=document.get("force", False),
         refuse_if_held=document.get("refuse_if_held", False),
+        refuse_new=document.get("refuse_new", False),
     )
 
 
@@ -174,6 +179,7 @@ def _option_problems(document: JsonObject, kind: object) -> Iterator[FieldProble
     yield from _end_problems(document.get("then", DrainEnd.WAIT), drain_s, kind)
     yield from _expiry_problems(document.get("expires_s", 0.0), drain_s, kind)
     yield from _held_problems(document.get("refuse_if_held", False), kind)
+    yield from _refusal_problems(document.get("refuse_new", False), kind)
     if not isinstance(force, bool):
         yield FieldProblem(key="force", found=show(force), problem="not true or false", remedy="use true or false")
 
@@ -188,6 +194,15 @@ def _expiry_problems(expires_s: object, drain_s: object, kind: object) -> Iterat
     elif expires_s and _is_duration(drain_s) and float(str(expires_s)) <= float(str(drain_s)):
         problem = "comes before the drain is over: the service would never be withdrawn"
         yield FieldProblem(key="expires_s", found=show(expires_s), problem=problem, remedy="make it longer")
+
+
+def _refusal_problems(refuse_new: object, kind: object) -> Iterator[FieldProblem]:
+    if not isinstance(refuse_new, bool):
+        remedy, found = "use true or false", show(refuse_new)
+        yield FieldProblem(key="refuse_new", found=found, problem="not true or false", remedy=remedy)
+    elif refuse_new and kind == IntentKind.DRAIN:
+        remedy = "leave it out: a backend that drains takes nothing new anyway"
+        yield FieldProblem(key="refuse_new", found="true", problem="only for withdraw", remedy=remedy)
 
 
 def _held_problems(refuse_if_held: object, kind: object) -> Iterator[FieldProblem]:

@@ -58,6 +58,7 @@ ORDER_SCHEMA: Final[JsonSchema] = {
                 " than `drain_s`.",
             },
             refuse_if_held={"type": "boolean", "description": "Order nothing if the guard would hold it now."},
+            refuse_new={"type": "boolean", "description": "The balancer refuses new SAs; those that are up stay."},
         ),
         _variant(
             "Drain",
@@ -67,6 +68,7 @@ ORDER_SCHEMA: Final[JsonSchema] = {
             then={"const": DrainEnd.WAIT.value},
             expires_s=_NEVER,
             refuse_if_held={"const": False},
+            refuse_new={"const": False},
         ),
         _variant(
             "Drain, then cut",
@@ -76,6 +78,7 @@ ORDER_SCHEMA: Final[JsonSchema] = {
             then={"const": DrainEnd.CUT.value, "description": "At the deadline the SAs that are left are ended."},
             expires_s=_NEVER,
             refuse_if_held={"const": False},
+            refuse_new={"const": False},
         ),
     ]
 }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from vici.exception import CommandException
 
 from popctl.cli.backend_config import backend_config
 from popctl.cli.exits import Exit
@@ -145,6 +146,22 @@ def test_a_drain_keeps_every_sa_and_takes_no_new_one(site: Site, version: int) -
             assert site.ping(1, 40) >= 39
         assert site.home(1) == home
         assert pings[0] > 40
+        assert pings[1] <= 1
+        assert site.mis_steered() == 0
+
+
+def test_a_service_that_refuses_new_sas_keeps_every_old_one(site: Site) -> None:
+    with site.start(2, 2):
+        home = site.connect(1)
+        with site.pinging(1) as pings:
+            site.install("lb", "lb2", state=draining(TWO, *TWO.alive))
+            with pytest.raises(CommandException):
+                site.connect(2)
+            site.rekey(site.backends[home], {"child": "net"})
+            assert site.ping(1, 40) >= 39
+            site.install("lb", "lb2", state=TWO)
+            site.connect(2)
+        assert site.home(1) == home
         assert pings[1] <= 1
         assert site.mis_steered() == 0
 

@@ -107,8 +107,16 @@ class Story:
         for at in _steps(begin, end, every):
             self.probe(at, backend, Outcome.FAIL, Reason.REFUSED)
 
-    def orders_withdraw(self, at: float, service: str = "vpn", *, drain_s: float = 0.0, forced: bool = False) -> None:
-        self._intend(at, IntentKind.WITHDRAW, service, drain_s=drain_s, forced=forced)
+    def orders_withdraw(
+        self,
+        at: float,
+        service: str = "vpn",
+        *,
+        drain_s: float = 0.0,
+        forced: bool = False,
+        refuse_new: bool = False,
+    ) -> None:
+        self._intend(at, IntentKind.WITHDRAW, service, drain_s=drain_s, forced=forced, refuse_new=refuse_new)
 
     def orders_drain(self, at: float, backend: str, *, for_s: float = 0.0, then: DrainEnd = DrainEnd.WAIT) -> None:
         self._intend(at, IntentKind.DRAIN, backend, drain_s=for_s, then=then)
@@ -129,6 +137,7 @@ class Story:
         drain_s: float = 0.0,
         then: DrainEnd = DrainEnd.WAIT,
         forced: bool = False,
+        refuse_new: bool = False,
     ) -> None:
         self._intents[kind, target] = Intent(
             kind=kind,
@@ -140,6 +149,7 @@ class Story:
             drain_until=at + drain_s,
             then=then,
             forced=forced,
+            refuse_new=refuse_new,
         )
         self.happens(at, IntentsChanged(tuple(self._intents.values())))
 

@@ -162,6 +162,32 @@ def test_the_last_backend_that_is_drained_by_force_serves_until_its_route_is_gon
     assert drained_at == 31.0
 
 
+def test_a_withdraw_that_refuses_new_sas_closes_the_balancer_while_the_route_is_still_there() -> None:
+    story = running(lag_s=1.0)
+    for backend in (1, 2):
+        story.passes(backend, begin=0.0, end=90.0)
+    story.orders_withdraw(20.0, drain_s=30.0, refuse_new=True)
+    story.takes_back(60.0, IntentKind.WITHDRAW, "vpn")
+    story.run_to(25.0)
+    closed = BackendDecision(backend=1, alive=True, draining=True, cut=False, reason=Reason.REFUSES_NEW)
+    assert place(story, 1) == closed
+    assert story.orders[-1][1], "it drains: the route is there, at a lower preference"
+    story.run_to(90.0)
+    moves = [(at, tables.alive, tables.draining) for at, tables in story.tables]
+    assert moves == [(0.0, BOTH, NONE), (20.0, BOTH, BOTH), (60.0, BOTH, NONE)]
+    assert [at for at, routes in story.orders if not routes] == [50.0]
+    assert next(at for at, routes in story.orders if routes and at > 50.0) > 60.0, "the balancer is open first"
+
+
+def test_an_order_that_is_over_refuses_nothing() -> None:
+    story = running()
+    for backend in (1, 2):
+        story.passes(backend, begin=0.0, end=60.0)
+    story.orders_withdraw(20.0, drain_s=30.0)
+    story.run_to(60.0)
+    assert [tables.draining for _, tables in story.tables] == [NONE]
+
+
 def test_what_an_earlier_configuration_announced_is_withdrawn_before_the_balancer_forgets_it() -> None:
     key, route = next(iter(carried().items()))
     gone = ip_network("203.0.113.0/24")

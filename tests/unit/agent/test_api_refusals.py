@@ -44,6 +44,9 @@ TRIED = (
     Tried("bad-request", json=WITHDRAW | {"expires_s": 30, "drain_s": 60}),
     Tried("bad-request", json=WITHDRAW | {"refuse_if_held": "yes"}),
     Tried("bad-request", json=DRAIN | {"refuse_if_held": True}),
+    Tried("bad-request", json=WITHDRAW | {"refuse_new": 1}),
+    Tried("bad-request", json=DRAIN | {"refuse_new": True}),
+    Tried("bad-request", json=WITHDRAW | {"refuse_new": True}, why="test"),  # of a PoP without a balancer
     Tried("bad-request", json=WITHDRAW | {"owner": "somebody else"}),
     Tried("bad-request", path="/v1/intents?force=true", json=WITHDRAW),
     Tried("bad-request", "DELETE", "/v1/intents/drain/b1"),

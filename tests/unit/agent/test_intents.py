@@ -56,11 +56,11 @@ def test_drain_time_becomes_a_deadline_of_this_run(tmp_path: Path, unix_s: float
         (b"{}", "format"),
         (b"[]", "truncated"),
         (encode_state((DRAIN,))[:-1], "not the bytes"),
-        (encode_state((DRAIN,)).replace(b'"format": 3', b'"format": 4'), "format 4, this popctl reads 3"),
+        (encode_state((DRAIN,)).replace(b'"format": 4', b'"format": 5'), "format 5, this popctl reads 4"),
         (encode_state((DRAIN,), 1).replace(b'"format": 1', b'"format": true'), "format True"),
         (encode_state((DRAIN,), 1).replace(b'"format": 1', b'"format": 2'), "keys"),
         (encode_state((DRAIN,)).replace(b"kernel", b"kernal"), "checksum"),
-        (encode_state((DRAIN,)).replace(b": 3,", b": 3, "), "not the bytes"),
+        (encode_state((DRAIN,)).replace(b": 4,", b": 4, "), "not the bytes"),
         (b"[" * 100_000, "truncated"),
     ],
 )
@@ -105,11 +105,23 @@ def test_file_of_the_format_before_a_fleet_is_read_and_written_anew_with_force(t
     assert IntentStore(path).load(unix_s=0.0, now=0.0) == (DRAIN, forced)
 
 
+def test_file_of_the_format_before_new_sas_could_be_refused_is_read_and_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_bytes(encode_state((DRAIN,), 3))
+    store = IntentStore(path)
+    assert store.load(unix_s=0.0, now=0.0) == (DRAIN,)
+    closed = Intent(
+        kind=IntentKind.WITHDRAW, target="vpn", reason="work", owner="amy", created_unix_s=1.0, refuse_new=True
+    )
+    store.save((DRAIN, closed))
+    assert IntentStore(path).load(unix_s=0.0, now=0.0) == (DRAIN, closed)
+
+
 def test_file_with_a_right_checksum_but_no_orders_in_it_is_corrupt(tmp_path: Path) -> None:
     """A later version may write orders that this one does not know; guessing would forget them."""
     orders = [json.loads(encode_state((DRAIN,)))["intents"][0] | {"kind": "hold"}]
     checksum = hashlib.sha256(json.dumps(orders, indent=1, sort_keys=True).encode() + b"\n").hexdigest()
-    document = {"format": 3, "checksum": f"sha256:{checksum}", "intents": orders}
+    document = {"format": 4, "checksum": f"sha256:{checksum}", "intents": orders}
     path = tmp_path / "state.json"
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     with pytest.raises(StateCorruptError, match="'hold' is not a valid IntentKind"):
