@@ -6,6 +6,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -98,13 +99,24 @@ def test_a_responder_only_rule_falls_into_the_role_swap_trap(site: Site, version
         eventually(lambda: site.counters()["drop.vpn.stray"] > 0 or site.mis_steered() > 0, within_s=15)
 
 
+def rebound(site: Site, address: str) -> bool:
+    """Rebind the NAT; say whether the client finds its way again.
+
+    This NAT forgets within a second. Now and then it changes under strongSwan's own probes of the path, until these are
+    given up; that is between client and gateway, and no matter of the balancer's, which is judged by its counters.
+    """
+    site.rebind(address)
+    with suppress(AssertionError):
+        return eventually(lambda: site.ping() == 3, within_s=30)
+    return False
+
+
 @pytest.mark.timeout(240)
 def test_a_rebound_nat_port_and_a_new_address_stay_on_their_backend(site: Site) -> None:
     with site.start(2):
         home = site.connect()
         for address in (NAT_ADDRESSES[0], NAT_ADDRESSES[1]):
-            site.rebind(address)
-            eventually(lambda: site.ping() == 3, within_s=60)
+            assert any(rebound(site, address) for _ in range(3))
             assert site.home() == home
         assert site.mis_steered() == 0
         counted = site.counters()
