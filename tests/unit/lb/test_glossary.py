@@ -9,7 +9,7 @@ from popctl.model.reason import Reason
 from popctl.wire.nft import DROPS, REASON_CODES
 
 PAGE = Path(__file__).parents[3] / "docs" / "glossary.md"
-OF_PLACES = {Reason.LAST_ALIVE, Reason.DRAINING, Reason.CUT}
+OF_PLACES = {Reason.LAST_ALIVE, Reason.DRAINING, Reason.REFUSES_NEW, Reason.CUT}
 
 
 def test_the_glossary_has_every_reason_of_the_balancer() -> None:
