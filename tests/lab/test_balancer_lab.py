@@ -134,7 +134,7 @@ def test_without_its_section_the_balancer_leaves_the_host_and_with_it_comes_back
         in_force.write(QUICK, before)
         in_force.agent(signal.SIGHUP)
         eventually(lambda: balancer(in_force).get("in_force"), within_s=15)
-        assert set(crowd(in_force)) == {in_force.first, in_force.second}
+        eventually(lambda: set(crowd(in_force)) == {in_force.first, in_force.second})
     finally:
         nft(in_force, "delete", "table", "inet", "foreign")
 
