@@ -63,7 +63,7 @@ def start_all(driver: Driver) -> None:
 
 
 def stop(driver: Driver, node: str) -> None:
-    """End what `start` started, in good order: the agent withdraws first.
+    """Tell both to end, without waiting: the agent withdraws, and ExaBGP's closed sessions take what is left.
 
     Raises:
         NodeError: it does not run.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 import structlog
@@ -199,15 +200,7 @@ async def _look_at_what_is_refused(request: web.Request) -> None:
 
 
 def _plain(order: Order) -> Mapping[str, Any]:
-    return {
-        "kind": order.kind.value,
-        "target": order.target,
-        "drain_s": order.drain_s,
-        "then": order.then.value,
-        "expires_s": order.expires_s,
-        "force": order.force,
-        "refuse_if_held": order.refuse_if_held,
-    }
+    return {name: value for name, value in asdict(order).items() if name != "reason"}
 
 
 def _of_framework(error: web.HTTPException) -> Problem:

@@ -17,7 +17,6 @@ from popctl.agent.intents import IntentStore, StateCorruptError, StateWriteError
 from popctl.agent.loop import Loop
 from popctl.core import health
 from popctl.core.backend_drain import refusals
-from popctl.core.members import of_service
 from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import Intent, IntentKind
 from popctl.model.pop import Backend, Pop, Service
@@ -227,7 +226,7 @@ class Desk:
 
     def _closable(self, services: tuple[str, ...]) -> None:
         """Refuse to close services whose new SAs the balancer cannot refuse, or not without those of others."""
-        balanced = {one.name: of_service(one) for one in self._pop.tables.services} if self._pop.tables else {}
+        balanced = {one.name: one.rows.members for one in self._pop.tables.services} if self._pop.tables else {}
         for name in services:
             if name not in balanced:
                 raise api_problems.not_closable(f"service {name} has no balancer, so new SAs cannot be refused")

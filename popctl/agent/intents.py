@@ -7,7 +7,6 @@ anything else is corrupt, is kept, and keeps the agent from serving until an ope
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from typing import Any
 from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import DrainEnd, Intent, IntentKind
 from popctl.wire.errors import WireError
+from popctl.wire.sealed import checksum, dump
 
 FORMAT = 4
 _WITHOUT_THEN = 1
@@ -61,7 +61,7 @@ def encode_state(intents: Iterable[Intent], written: int = FORMAT) -> bytes:
     """Return the whole file. The one encoding of these orders in this format: equal orders give equal bytes."""
     ordered = sorted(intents, key=lambda intent: (intent.kind, intent.target))
     payload = [_unstructure(intent, _KEYS_OF[written]) for intent in ordered]
-    return _dump({"checksum": _checksum(payload), "format": written, "intents": payload})
+    return dump({"checksum": checksum(payload), "format": written, "intents": payload})
 
 
 def decode_state(content: bytes) -> tuple[Intent, ...]:
@@ -165,7 +165,7 @@ def _believe(document: dict[str, Any]) -> tuple[Intent, ...]:
     if type(written) is not int or written not in _KEYS_OF:
         raise ValueError(f"format {written!r}, this popctl reads {FORMAT}")
     keys = _KEYS_OF[written]
-    if document["checksum"] != _checksum(document["intents"]):
+    if document["checksum"] != checksum(document["intents"]):
         raise ValueError("the checksum does not match")
     return tuple(_structure(item, keys) for item in document["intents"])
 
@@ -198,15 +198,6 @@ def _structure(item: dict[str, Any], keys: AbstractSet[str]) -> Intent:
         refuse_new=item.get("refuse_new", False),
         expires_unix_s=None if item.get("expires_unix_s") is None else float(item["expires_unix_s"]),
     )
-
-
-def _checksum(payload: object) -> str:
-    return f"sha256:{hashlib.sha256(_dump(payload)).hexdigest()}"
-
-
-def _dump(document: object) -> bytes:
-    # Indented: an operator reads this file when nothing else works.
-    return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def replace_durably(path: Path, content: bytes) -> None:

@@ -8,7 +8,6 @@ changed meanwhile does not turn one into another.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import replace
@@ -24,6 +23,7 @@ from popctl.model.damping import Ledger, Penalty
 from popctl.model.reason import Reason
 from popctl.model.route import RouteKey
 from popctl.wire.errors import WireError
+from popctl.wire.sealed import checksum, dump
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def encode(memory: LoadMemory, ladder: tuple[Level, ...], *, unix_s: float, now:
             for key, penalty in memory.ledger.items()
         ],
     }
-    return _dump({"format": FORMAT, "checksum": _checksum(payload), "load": payload})
+    return dump({"format": FORMAT, "checksum": checksum(payload), "load": payload})
 
 
 def decode(content: bytes, ladder: tuple[Level, ...], *, unix_s: float, now: Instant) -> LoadMemory:
@@ -74,7 +74,7 @@ def decode(content: bytes, ladder: tuple[Level, ...], *, unix_s: float, now: Ins
         document = json.loads(content)
         if document["format"] != FORMAT:
             raise WireError(f"format {document['format']!r}, this popctl reads {FORMAT}", found=content)
-        if document["checksum"] != _checksum(document["load"]):
+        if document["checksum"] != checksum(document["load"]):
             raise WireError("the checksum does not match", found=content)
         return _Reader(ladder, unix_s=unix_s, now=now).memory(document["load"])
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -122,14 +122,6 @@ class _Reader:
             RouteKey(ip_address(neighbor), ip_network(prefix)): Penalty(float(value), self._past(at))
             for neighbor, prefix, value, at in rows
         }
-
-
-def _checksum(payload: object) -> str:
-    return f"sha256:{hashlib.sha256(_dump(payload)).hexdigest()}"
-
-
-def _dump(document: object) -> bytes:
-    return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 class LoadKeeper:

@@ -70,6 +70,12 @@ class _Felt:
         return self.memory.phase is Phase.IN and self.order is None
 
     @property
+    def closed(self) -> bool:
+        """New SAs are refused by order. One that the guard holds may be the last that serves: it refuses nobody."""
+        ordered = self.order is not None and self.order.refuse_new
+        return ordered and (self.ruling is None or self.ruling.permission is Permission.ALLOW)
+
+    @property
     def free(self) -> bool:
         """Nothing but load has a say."""
         return self.movable and self.condition is Condition.GOOD and not lifecycle.wants_out(self.memory)
@@ -97,7 +103,8 @@ def decide(pop: Pop, view: View, now: Instant) -> Decision:
     standings, wakes = zip(*(_stand(one, step, pop, now) for one in felt), strict=True)
     decisions = tuple(one.decision for one in standings)
     stale = (health.next_stale(backend, view.health, now) for backend in pop.backends.values())
-    places = members.places(pop, view, now)
+    closed = frozenset(one.service.name for one in felt if one.closed)
+    places = members.places(pop, view, closed, now)
     bases = {one.service.name: _base(one, pop, now).announce for one in felt}
     desired = Desired(
         routes=route_table(_routes(pop, bases, step)),
@@ -105,7 +112,7 @@ def decide(pop: Pop, view: View, now: Instant) -> Decision:
         tables=members.tables(pop, places),
         backends=places,
         balanced=members.balanced(pop),
-        closed=members.closed(pop, view, now),
+        closed=closed,
         fleet=duty.wish(pop, view, standings, _told(pop, weight, bases, step), now),
         load=step.decision,
     )

@@ -21,11 +21,6 @@ from popctl.model.route import Prefix
 from popctl.model.view import Verdict, View
 
 
-def of_service(service: BalancedService) -> frozenset[int]:
-    """Return the ids of the backends that a service spreads over."""
-    return frozenset(service.rows.row(0)) if service.rows.count else frozenset()
-
-
 def balanced(pop: Pop) -> frozenset[Prefix]:
     """Return the prefixes that hold a VIP of the balancer."""
     vips = [vip for service in pop.tables.services for vip in service.vips] if pop.tables else []
@@ -34,8 +29,8 @@ def balanced(pop: Pop) -> frozenset[Prefix]:
     )
 
 
-def places(pop: Pop, view: View, now: Instant) -> tuple[BackendDecision, ...]:
-    """Return where every backend of a balanced service belongs, by id.
+def places(pop: Pop, view: View, closed: frozenset[str], now: Instant) -> tuple[BackendDecision, ...]:
+    """Return where every backend of a balanced service belongs, by id. Services that are `closed` take no new SA.
 
     Empty while nothing may be said: the kernel has not been read, or orders of operators may be forgotten.
     """
@@ -43,30 +38,21 @@ def places(pop: Pop, view: View, now: Instant) -> tuple[BackendDecision, ...]:
         return ()
     found = {one.backend: one for one in _one_by_one(pop, view, now)}
     for service in pop.tables.services:
-        ours = of_service(service)
+        ours = service.rows.members
         if not any(found[b].alive and not found[b].draining for b in ours):
             for backend in ours & view.alive:
                 if not found[backend].draining:
                     found[backend] = replace(found[backend], alive=True, reason=Reason.LAST_ALIVE)
-    for backend in _closed(pop, view, now):
+    for backend in _shut(pop.tables.services, closed):
         if found[backend].reason is not Reason.CUT:
             found[backend] = replace(found[backend], draining=True, reason=Reason.REFUSES_NEW)
     return tuple(found[backend] for backend in sorted(found))
 
 
-def closed(pop: Pop, view: View, now: Instant) -> frozenset[str]:
-    """Return the services that refuse new SAs, by order of an operator."""
-    standing = [one for one in view.intents if one.kind is IntentKind.WITHDRAW and now < one.expires]
-    ordered = frozenset(one.target for one in standing if one.refuse_new)
-    return ordered & {one.name for one in pop.tables.services} if pop.tables else frozenset()
-
-
-def _closed(pop: Pop, view: View, now: Instant) -> frozenset[int]:
-    """Return the backends of those services; not those that another service needs, too."""
-    names = closed(pop, view, now)
-    services = pop.tables.services if pop.tables else ()
-    needed = {backend for one in services if one.name not in names for backend in of_service(one)}
-    return frozenset(backend for one in services if one.name in names for backend in of_service(one)) - needed
+def _shut(services: tuple[BalancedService, ...], closed: frozenset[str]) -> frozenset[int]:
+    """Return the backends of the closed services; not those that another service needs, too."""
+    needed = {backend for one in services if one.name not in closed for backend in one.rows.members}
+    return frozenset(backend for one in services if one.name in closed for backend in one.rows.members) - needed
 
 
 def tables(pop: Pop, decided: tuple[BackendDecision, ...]) -> Tables | None:
@@ -88,7 +74,7 @@ def next_cut(view: View, now: Instant) -> Instant:
 
 def _one_by_one(pop: Pop, view: View, now: Instant) -> Iterator[BackendDecision]:
     drains = {intent.target: intent for intent in view.intents if intent.kind is IntentKind.DRAIN}
-    everybody = {backend for service in pop.tables.services for backend in of_service(service)} if pop.tables else ()
+    everybody = {backend for service in pop.tables.services for backend in service.rows.members} if pop.tables else ()
     for number in sorted(everybody):
         backend = pop.backends[number]
         drain = drains.get(backend.name)

@@ -25,6 +25,8 @@ class Order:
     drained: bool = False
     """Graceful shutdown came before it."""
     forced: bool = False
+    refuse_new: bool = False
+    """The balancer takes no new SA for the service meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,6 @@ def _work(intent: Intent) -> Maintenance:
         created_unix_s=intent.created_unix_s,
         expires_unix_s=intent.expires_unix_s,
         drain_s=intent.drain_s,
-        refuse_new=intent.refuse_new,
         forced=intent.forced,
         began=intent.drain_until - intent.drain_s,
         drain_until=intent.drain_until,
@@ -96,7 +97,14 @@ def _planned(intent: Intent | None, progress: Progress | None, pop: Pop) -> Iter
     if standing is None:
         return
     drained = intent.drain_s > 0
-    yield Order(standing.announce, standing.reason, standing.until, drained=drained, forced=intent.forced)
+    yield Order(
+        standing.announce,
+        standing.reason,
+        standing.until,
+        drained=drained,
+        forced=intent.forced,
+        refuse_new=intent.refuse_new,
+    )
 
 
 def _stop(pop: Pop, view: View, now: Instant) -> Iterator[Order]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from popctl.core.members import of_service
 from popctl.model.balancer import BalancedService, BalancerActual, Tables
 from popctl.model.desired import Actual, Desired
 from popctl.model.route import Prefix, RouteTable, route_table
@@ -100,7 +99,7 @@ def _served(prefix: Prefix, wanted: Tables | None, ordered: Ordered, balancer: B
     if (balancer.alive, balancer.draining) != (ordered.tables.alive, ordered.tables.draining):
         # An order is on its way, and may be one that takes somebody out.
         return False
-    alive = [of_service(one) & wanted.alive for one in wanted.services if _serves(one, prefix)]
+    alive = [one.rows.members & wanted.alive for one in wanted.services if _serves(one, prefix)]
     return all(some and some <= balancer.alive for some in alive)
 
 
@@ -117,13 +116,16 @@ def _tables(desired: Desired, actual: Actual, ordered: Ordered) -> Tables | None
     if before is None and heard - desired.balanced - {key.prefix for key in desired.routes}:
         return None
     for service in wanted.services:
-        ours = of_service(service)
-        emptied = not ours & wanted.alive - wanted.draining
-        if emptied and service.name not in desired.closed and any(_serves(service, prefix) for prefix in heard):
+        ours = service.rows.members
+        closed = service.name in desired.closed
+        # A closed service gives nobody anything new, by order. Those it has still come to whoever is alive.
+        wants_open = frozenset[int]() if closed else wanted.draining
+        emptied = not ours & wanted.alive - wants_open
+        if emptied and any(_serves(service, prefix) for prefix in heard):
             if before is None:
                 return None
-            kept = ours & before.alive - before.draining
-            wanted = replace(wanted, alive=wanted.alive | kept, draining=wanted.draining - kept)
+            kept = ours & before.alive - (frozenset() if closed else before.draining)
+            wanted = replace(wanted, alive=wanted.alive | kept, draining=wanted.draining - (kept & wants_open))
     return wanted
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
-from popctl.core.members import of_service
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -34,7 +32,7 @@ def recipes(pop: Pop) -> tuple[Recipe, ...]:
     return tuple(
         Recipe(
             service=service.name,
-            weights={number: pop.backends[number].weight for number in sorted(of_service(service))},
+            weights={number: pop.backends[number].weight for number in sorted(service.rows.members)},
             seed=_draw(pop, service, "rows", 16),
         )
         for service in services

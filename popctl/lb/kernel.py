@@ -236,11 +236,7 @@ def _only(backends: Mapping[int, Forward], chosen: frozenset[int]) -> dict[int, 
 
 def _rescues(tables: Tables) -> dict[str, Elements]:
     usable = tables.alive - tables.draining
-    return {s.name: _as_elements(rescue(s.rows, usable & _members(s.rows))) for s in tables.services}
-
-
-def _members(rows: Rows) -> frozenset[int]:
-    return frozenset(rows.row(0)) if rows.count else frozenset()
+    return {s.name: _as_elements(rescue(s.rows, usable & s.rows.members)) for s in tables.services}
 
 
 def _elements(rows: Rows) -> Elements:

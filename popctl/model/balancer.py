@@ -109,6 +109,11 @@ class Rows:
         """Number of rows."""
         return len(self.order) // self.width if self.width else 0
 
+    @property
+    def members(self) -> frozenset[int]:
+        """Ids of all backends: every row has them all."""
+        return frozenset(self.row(0)) if self.order else frozenset()
+
     def row(self, number: int) -> tuple[int, ...]:
         """Return the backend ids of one row, most preferred first."""
         return tuple(slot - 1 for slot in self.order[number * self.width : (number + 1) * self.width])

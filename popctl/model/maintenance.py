@@ -33,8 +33,6 @@ class Maintenance:
     """None: until it is cancelled."""
     drain_s: float = 0.0
     """The longest that sessions are waited for, the drain included; 0 withdraws at once."""
-    refuse_new: bool = False
-    """Refuse new SAs during the drain, instead of serving what still comes."""
     forced: bool = False
     """Whatever the guard says of the PoPs that are left."""
     began: Instant = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from popctl.model.balancer import Marks, Problem, SpiPlan
 from popctl.wire.errors import WireError
+from popctl.wire.sealed import checksum, dump
 from popctl.wire.spi_lint import successor_problems
 
 FORMAT = 1
@@ -122,8 +122,7 @@ def encode(record: Record) -> bytes:
         "marks": [one._asdict() for one in sorted(record.marks)],
         "ids": [asdict(tenure) for tenure in sorted(record.ids, key=lambda one: one.id)],
     }
-    checksum = hashlib.sha256(_dump(payload)).hexdigest()
-    return _dump({"checksum": f"sha256:{checksum}", "format": FORMAT, **payload})
+    return dump({"checksum": checksum(payload), "format": FORMAT, **payload})
 
 
 def decode(content: bytes) -> Record:
@@ -148,7 +147,3 @@ def _typed(record: Record) -> bool:
     ids = all(type(one.id) is int and isinstance(one.name, str) for one in record.ids)
     numbers = (record.pop, *(number for place in record.marks for number in place))
     return ids and all(type(number) is int for number in numbers)
-
-
-def _dump(document: object) -> bytes:
-    return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"

@@ -8,7 +8,6 @@ from itertools import pairwise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from popctl.core.members import of_service
 from popctl.model.balancer import Tables
 from popctl.model.observation import DrainEnd, IntentKind, Outcome
 from popctl.model.reason import Reason
@@ -50,9 +49,11 @@ class Undrain:
 
 @dataclass(frozen=True)
 class Withdraw:
-    """The service is ordered out, or back."""
+    """The service is ordered out, or back; out after a drain, perhaps without new SAs meanwhile."""
 
     back: bool
+    drain_s: float = 0.0
+    refuse_new: bool = False
 
 
 BACKENDS = st.sampled_from([1, 2, 3])
@@ -61,7 +62,9 @@ HAPPENS = st.one_of(
     st.builds(Drain, BACKENDS, st.sampled_from([0.0, 1.0, 20.0]), st.sampled_from(DrainEnd)),
     st.builds(Undrain, BACKENDS),
     st.builds(Withdraw, st.booleans()),
+    st.builds(Withdraw, st.booleans(), st.sampled_from([0.0, 5.0])),
 )
+CLOSES = st.builds(Withdraw, st.just(value=False), st.sampled_from([0.0, 5.0, 30.0]), st.just(value=True))
 HISTORIES = st.lists(st.tuples(st.floats(0.01, 20.0), HAPPENS), min_size=1, max_size=50)
 EVERYBODY_DRAINS: list[tuple[float, object]] = [
     *((1.0, Drain(number, 0.0, DrainEnd.WAIT)) for number in (1, 2, 3)),
@@ -69,6 +72,10 @@ EVERYBODY_DRAINS: list[tuple[float, object]] = [
     (1.0, Probe(1, REFUSED, 1)),
 ]
 """While the announce is still on its way: not proven, and not to be taken for withdrawn either."""
+CLOSED_AND_CUT: list[tuple[float, object]] = [
+    (1.0, Withdraw(back=False, drain_s=30.0, refuse_new=True)),
+    *((1.0, Drain(number, 1.0, DrainEnd.CUT)) for number in (1, 2, 3)),
+]
 LAGS = st.sampled_from([0.001, 0.3, 3.0, 15.0])
 
 
@@ -92,9 +99,9 @@ def live(history: list[tuple[float, object]], routes_lag_s: float, tables_lag_s:
             case Undrain(number) if number in drained:
                 drained.remove(number)
                 story.takes_back(at, IntentKind.DRAIN, f"b{number}")
-            case Withdraw(back=False) if not withdrawn:
+            case Withdraw(back=False, drain_s=drain_s, refuse_new=refuse_new) if not withdrawn:
                 withdrawn = True
-                story.orders_withdraw(at)
+                story.orders_withdraw(at, drain_s=drain_s, refuse_new=refuse_new)
             case Withdraw(back=True) if withdrawn:
                 withdrawn = False
                 story.takes_back(at, IntentKind.WITHDRAW, "vpn")
@@ -125,7 +132,23 @@ def test_whatever_is_announced_is_served_by_somebody(
         if any(VIP in key.prefix for key in routes):
             (service,) = tables.services or (None,)
             assert service is not None, "announced before there was a balancer"
-            assert of_service(service) & tables.alive - tables.draining, "announced, and given to nobody"
+            assert service.rows.members & tables.alive - tables.draining, "announced, and given to nobody"
+
+
+CLOSING = st.lists(st.tuples(st.floats(0.01, 20.0), st.one_of(HAPPENS, CLOSES)), min_size=1, max_size=50)
+
+
+@settings(max_examples=200, deadline=None)
+@given(CLOSING, LAGS, LAGS)
+@example(CLOSED_AND_CUT, 3.0, 0.001)
+def test_a_service_that_refuses_new_sas_has_somebody_for_the_old_ones_while_it_is_announced(
+    history: list[tuple[float, object]], routes_lag_s: float, tables_lag_s: float
+) -> None:
+    for routes, tables in moments(live(history, routes_lag_s, tables_lag_s)):
+        if any(VIP in key.prefix for key in routes):
+            (service,) = tables.services or (None,)
+            assert service is not None, "announced before there was a balancer"
+            assert service.rows.members & tables.alive, "announced, and the old ones are given to nobody"
 
 
 @settings(max_examples=200, deadline=None)

@@ -10,6 +10,8 @@ import pytest
 from popctl.agent.events import IntentsChanged
 from popctl.core import reconcile
 from popctl.model.desired import BackendDecision
+from popctl.model.fleet import FloorPolicy
+from popctl.model.floor import FleetSettings
 from popctl.model.observation import DrainEnd, IntentKind
 from popctl.model.reason import Reason
 from popctl.model.route import RouteKey, RouteTable, route_table
@@ -179,12 +181,27 @@ def test_a_withdraw_that_refuses_new_sas_closes_the_balancer_while_the_route_is_
     assert next(at for at, routes in story.orders if routes and at > 50.0) > 60.0, "the balancer is open first"
 
 
-def test_an_order_that_is_over_refuses_nothing() -> None:
+def test_without_being_told_so_a_withdraw_refuses_nobody() -> None:
     story = running()
     for backend in (1, 2):
         story.passes(backend, begin=0.0, end=60.0)
     story.orders_withdraw(20.0, drain_s=30.0)
     story.run_to(60.0)
+    assert [tables.draining for _, tables in story.tables] == [NONE]
+
+
+def test_a_withdraw_that_the_guard_holds_refuses_nobody() -> None:
+    """Without the store nobody knows who else serves: this PoP may be the last one that new clients have."""
+    fleet = FleetSettings(name="test", region="eu", endpoints=("http://192.0.2.5:2379",), floor=FloorPolicy())
+    configured = pops.balanced(replace(pops.pop(), fleet=fleet))
+    story = Story(configured, inherited=carried(), kernel_alive=BOTH)
+    for backend in (1, 2):
+        story.passes(backend, begin=0.0, end=90.0)
+    story.orders_withdraw(20.0, drain_s=30.0, refuse_new=True)
+    story.run_to(90.0)
+    assert story.decision is not None
+    assert [one.held for one in story.decision.desired.services] == [True]
+    assert story.orders[-1][1], "held: the route stays"
     assert [tables.draining for _, tables in story.tables] == [NONE]
 
 

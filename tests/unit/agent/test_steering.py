@@ -12,7 +12,6 @@ from popctl.agent.events import Event, TablesChanged, TablesInherited
 from popctl.agent.rows import services_with_rows
 from popctl.agent.sa_watch import SaWatch
 from popctl.agent.steering import Steering
-from popctl.core.members import of_service
 from popctl.core.rendezvous import build
 from popctl.core.seeds import recipes
 from popctl.lb.memory import MemoryBalancer, MemoryKernel
@@ -60,7 +59,7 @@ async def test_rows_come_from_their_own_process_and_are_those_of_the_library() -
     (service,) = await services_with_rows(pop)
     (recipe,) = recipes(pop)
     assert service.rows == build(recipe.weights, recipe.seed)
-    assert (service.rows.count, of_service(service)) == (ROWS, {1, 2})
+    assert (service.rows.count, service.rows.members) == (ROWS, {1, 2})
     assert service.seed != 0
 
 
