@@ -113,8 +113,6 @@ class Site:
         net.ip("n", "route add default via 203.0.113.1")
         self.route_through("lb")
         self.nat_to(NAT_ADDRESSES[0])
-        fast = ("udp_timeout=1", "udp_timeout_stream=1", "icmp_timeout=1", "icmpv6_timeout=1", "generic_timeout=1")
-        net.inside("n", "sysctl", "-qw", *(f"net.netfilter.nf_conntrack_{setting}" for setting in fast))
 
     def route_through(self, lb: str) -> None:
         """Let the router send the VIP to one of the balancers."""
@@ -129,13 +127,9 @@ class Site:
 
     def rebind(self, address: str) -> None:
         """Let the NAT forget all mappings and choose new ones."""
-        drop = "{{ type filter hook {0} priority 0; policy drop; }}"
-        chains = "".join(f"add chain ip silence {hook} {drop.format(hook)}\n" for hook in ("forward", "input"))
-        self.net.inside("n", "nft", "-f", "-", stdin=f"add table ip silence\n{chains}")
-        with self.net.thread("n") as executor:
-            eventually(lambda: executor.submit(_tracked).result() == 0, within_s=20)
         self.nat_to(address)
-        self.net.inside("n", "nft", "delete table ip silence")
+        with self.net.thread("n") as executor:
+            executor.submit(_forget).result()
 
     def install(self, *balancers: str, state: Tables = TWO) -> None:
         """Put tables in force on balancers, whatever was there before."""
@@ -193,6 +187,26 @@ class Site:
         assert self.client
         with suppress(CommandException), self.client.vici() as session:  # a dead peer cannot agree to a Delete
             list(session.terminate({"ike": f"c{i}", "force": "yes", "timeout": "3000"}))
+
+    def learn_the_mapping(self) -> None:
+        """Wait until the client has asked the gateway how it is seen, and noted the answer.
+
+        strongSwan tells a change of its mapping from an earlier answer only: one before the first is never noticed.
+        """
+        first = self._answers()
+        # The second question goes out after the first answer was taken in.
+        eventually(lambda: self._answers() >= first + 2)
+
+    def _answers(self) -> int:
+        assert self.client
+        with self.client.vici() as session:
+            return int(session.get_counters()["counters"][""]["info-in-resp"])
+
+    def client_port(self) -> tuple[str, str]:
+        """Return address and port at which the backend of client 1 has it."""
+        with self.backends[self.home(1)].vici() as session:
+            (sa,) = [one for entry in session.list_sas() for one in entry.values()]
+        return sa["remote-host"].decode(), sa["remote-port"].decode()
 
     def home(self, i: int = 1) -> int:
         """Return the backend that holds the newest SAs of client `i`."""
@@ -254,10 +268,10 @@ class Site:
         return total
 
 
-def _tracked() -> int:
-    # Not nf_conntrack_count: that also counts what belongs to packets still queued somewhere.
+def _forget() -> None:
+    """Drop every mapping, as a NAT does that is started anew."""
     with NFCTSocket() as conntrack:
-        return len(list(conntrack.dump()))
+        conntrack.flush()
 
 
 def _apply_routes(state: Tables) -> None:
