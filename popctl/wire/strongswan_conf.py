@@ -25,6 +25,16 @@ SYSCTLS: Mapping[str, str] = {
 """Packets for the VIP come from the balancer and replies leave elsewhere (loose return path); the VIP on loopback must
 not be answered for by ARP on the link that the balancer shares."""
 
+_STAY = """\
+    plugins {
+        kernel-netlink {
+            # The VIP is on no interface that replies leave by: to strongSwan any change of an address or a route (each
+            # new PPP link too) is a lost path, and it would delete the SAs of all clients with MOBIKE.
+            roam_events = no
+        }
+    }
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
@@ -48,9 +58,13 @@ def settings(plan: SpiPlan, identity: Identity) -> dict[str, str]:
     }
 
 
+def charon_section(plan: SpiPlan, identity: Identity) -> str:
+    """Return the section `charon` of strongswan.conf for one backend."""
+    return "charon {\n" + "".join(f"    {k} = {v}\n" for k, v in settings(plan, identity).items()) + _STAY + "}\n"
+
+
 def render(plan: SpiPlan, identity: Identity, name: str, vips: Sequence[Address]) -> str:
     """Return everything a backend needs, ready to paste, in three parts."""
-    charon = "".join(f"    {key} = {value}\n" for key, value in settings(plan, identity).items())
     sysctls = "".join(f"{key} = {value}\n" for key, value in SYSCTLS.items())
     addresses = "".join(
         f"ip address add {vip}/{vip.max_prefixlen} dev lo{' nodad' if vip.version == 6 else ''}\n"  # noqa: PLR2004
@@ -59,7 +73,7 @@ def render(plan: SpiPlan, identity: Identity, name: str, vips: Sequence[Address]
     return (
         f"# {name}: PoP {identity.pop}, backend {identity.backend}, plan {plan.site} generation {plan.generation}\n"
         "# /etc/strongswan.d/popctl.conf; the label needs a restart of charon, the range `swanctl --reload-settings`.\n"
-        f"charon {{\n{charon}}}\n\n"
+        f"{charon_section(plan, identity)}\n"
         "# /etc/sysctl.d/60-popctl.conf\n"
         f"{sysctls}\n"
         "# The VIP, on loopback; name it in local_addrs of every connection.\n"

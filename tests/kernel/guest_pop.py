@@ -25,7 +25,8 @@ from popctl.lb.sas import walk
 from popctl.model.balancer import Tables
 from popctl.model.missteer import History, Split
 from popctl.model.pop import ViciEndpoint
-from popctl.wire.spi import SPI_MASK, Identity, esp_slice, label
+from popctl.wire.spi import Identity, label
+from popctl.wire.strongswan_conf import charon_section
 from tests.balancers import PLAN, POP, VIP4, draining
 from tests.eventually import eventually
 from tests.kernel.guest_hand import TWO, put_in_force
@@ -124,12 +125,8 @@ class Pop:
         self.lacs = {c: stack.enter_context(L2tp(net.name(c))) for c in CLIENTS}
 
     def _backend(self, number: int) -> StrongSwan:
-        identity = Identity(POP, number)
-        owned = esp_slice(PLAN, identity)
-        labels = {"spi_mask": f"{SPI_MASK:#x}", "spi_label": f"{label(PLAN, identity) << 32:#x}"}
-        slices = {"spi_min": f"{owned.first:#x}", "spi_max": f"{owned.last:#x}"}
         name = self.net.name(BACKENDS[number])
-        return PromptStrongSwan(name, connections=_server(), settings={**labels, **slices})
+        return PromptStrongSwan(name, connections=_server(), more=charon_section(PLAN, Identity(POP, number)))
 
     def _client(self, name: str) -> StrongSwan:
         # Without keepalives: one that comes when nobody is remembered is dropped, rightly, and would look like a loss.

@@ -24,7 +24,8 @@ from popctl.lb.nft import compile_tables
 from popctl.lb.route import Routes, wanted
 from popctl.model.balancer import Tables
 from popctl.wire.nft_text import transaction
-from popctl.wire.spi import SPI_MASK, Identity, esp_slice, label
+from popctl.wire.spi import Identity
+from popctl.wire.strongswan_conf import charon_section
 from tests.balancers import PLAN, POP, VIP4, rows, tables
 from tests.eventually import eventually
 from tests.peers.lb_net import Net
@@ -141,23 +142,16 @@ class Site:
             with self.net.thread(lb) as executor:
                 executor.submit(_apply_routes, state).result()
 
-    def start(self, version: int, clients: int = 1, labelled: bool = True) -> ExitStack:  # noqa: FBT001, FBT002
+    def start(self, version: int, clients: int = 1) -> ExitStack:
         """Start the daemons; the result ends them."""
         stack = ExitStack()
         try:
             for number in range(2):
-                identity = Identity(POP, number)
-                settings: Mapping[str, str] = {
-                    "spi_mask": f"{SPI_MASK:#x}",
-                    "spi_label": f"{label(PLAN, identity) << 32:#x}",
-                    "spi_min": f"{esp_slice(PLAN, identity).first:#x}",
-                    "spi_max": f"{esp_slice(PLAN, identity).last:#x}",
-                    "dos_protection": "no",
-                }
                 backend = StrongSwan(
                     self.net.name(f"b{number}"),
                     connections=backend_connections(version),
-                    settings=settings if labelled else {"dos_protection": "no"},
+                    settings={"dos_protection": "no"},
+                    more=charon_section(PLAN, Identity(POP, number)),
                     libipsec=True,
                 )
                 self.backends.append(stack.enter_context(backend))
@@ -188,11 +182,8 @@ class Site:
         with suppress(CommandException), self.client.vici() as session:  # a dead peer cannot agree to a Delete
             list(session.terminate({"ike": f"c{i}", "force": "yes", "timeout": "3000"}))
 
-    def learn_the_mapping(self) -> None:
-        """Wait until the client has asked the gateway how it is seen, and noted the answer.
-
-        strongSwan tells a change of its mapping from an earlier answer only: one before the first is never noticed.
-        """
+    def two_answers(self) -> None:
+        """Wait until the gateway has answered the client's dead peer detection twice more, and the client noted one."""
         first = self._answers()
         # The second question goes out after the first answer was taken in.
         eventually(lambda: self._answers() >= first + 2)

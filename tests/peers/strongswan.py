@@ -94,6 +94,7 @@ class StrongSwan(Daemon):
         secrets: Sequence[str] = (PSK,),
         threads: int = 16,
         settings: Mapping[str, str] | None = None,
+        more: str = "",
         libipsec: bool = False,
         load: bool = True,
     ) -> None:
@@ -105,6 +106,7 @@ class StrongSwan(Daemon):
             secrets: pre-shared keys, each for anybody.
             threads: 8 together with `libipsec` is the gateway that listens and has no worker left.
             settings: more of the section `charon`, such as `{"cookie_threshold": "0"}`.
+            more: further sections of strongswan.conf; what they set comes on top.
             libipsec: take ESP into user space (kernel-libipsec), for kernels without ESP.
             load: load connections and secrets over VICI; off when no worker is left to answer.
         """
@@ -120,7 +122,7 @@ class StrongSwan(Daemon):
             directory=self.directory,
             settings="".join(f"    {key} = {value}\n" for key, value in (settings or {}).items()),
         )
-        (self.directory / "strongswan.conf").write_text(text)
+        (self.directory / "strongswan.conf").write_text(text + more)
 
     @property
     def vici_path(self) -> Path:

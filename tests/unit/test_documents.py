@@ -39,3 +39,10 @@ def test_each_invariant_has_a_test_that_guards_it() -> None:
     assert sorted(rows) == list(range(1, _INVARIANTS + 1))
     for number, tests in rows.items():
         assert any(test for _, test in named(tests)), f"invariant {number}"
+
+
+def test_no_two_decisions_share_a_number() -> None:
+    numbers = [path.name[:3] for path in (ROOT / "docs" / "decisions").iterdir()]
+    assert sorted(numbers) == sorted(set(numbers))
+    for path in (ROOT / "docs" / "decisions").iterdir():
+        assert path.read_text().startswith(f"# {path.name[:3]}: ")

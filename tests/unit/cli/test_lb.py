@@ -72,6 +72,7 @@ def test_the_settings_of_a_backend_come_from_the_inventory(capsys: pytest.Captur
         "    spi_mask = 0xffffffff00000000\n",
         f"    spi_label = 0x{server_spi(1)[:4].hex()}00000000\n",
         "    spi_min = 0x01c10000\n    spi_max = 0x01c1ffff\n",
+        "            roam_events = no\n",
         "net.ipv4.conf.all.arp_ignore = 1\n",
         "ip address add 198.51.100.1/32 dev lo\n",
         "ip address add 2001:db8:ffff::1/128 dev lo nodad\n",
