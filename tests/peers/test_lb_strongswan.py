@@ -98,12 +98,14 @@ def test_a_responder_only_rule_falls_into_the_role_swap_trap(site: Site, version
         eventually(lambda: site.counters()["drop.vpn.stray"] > 0 or site.mis_steered() > 0, within_s=15)
 
 
-def test_a_rebound_nat_port_and_a_new_address_stay_on_their_backend(site: Site) -> None:
-    with site.start(2):
+@VERSIONS
+def test_a_rebound_nat_port_and_a_new_address_stay_on_their_backend(site: Site, version: int) -> None:
+    """IKEv1 has no MOBIKE: there the gateway follows the client's next authenticated message."""
+    with site.start(version):
         home = site.connect()
         for address in (NAT_ADDRESSES[0], NAT_ADDRESSES[1]):
-            # strongSwan tells a change of its mapping from an earlier answer only, and never one before the first.
-            site.two_answers()
+            if version == 2:  # MOBIKE tells a change of the mapping from an earlier answer only
+                site.two_answers()
             before = site.client_port()
             site.rebind(address)
             eventually(lambda: site.ping() == 3, within_s=25)
