@@ -12,8 +12,9 @@ from popctl.agent import api_problems
 from popctl.agent.api_problems import RefusedError
 from popctl.agent.api_status import Reporter
 from popctl.agent.audit_log import AuditLog
+from popctl.agent.durable import StateWriteError
 from popctl.agent.events import IntentsChanged
-from popctl.agent.intents import IntentStore, StateCorruptError, StateWriteError
+from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.loop import Loop
 from popctl.core import health
 from popctl.core.backend_drain import refusals

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from popctl.agent.intents import StateWriteError, replace_durably
+from popctl.agent.durable import StateWriteError, replace_durably
 from popctl.config.errors import ConfigError
 from popctl.config.ids import followed, record_path
 from popctl.config.load import parse, read

@@ -1,29 +1,21 @@
 """Where the PoP stands on its ladder of levels, on disk: a restart must not undo a shed, nor forget a penalty.
 
 Written by the agent alone, on every step and every change of a route. It is no order of anybody: a file that cannot be
-believed is as good as none, and the PoP begins at level 0, loudly. Levels are known by name, so that a ladder that was
-changed meanwhile does not turn one into another.
+believed is as good as none, and the PoP begins at level 0, loudly.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable
-from dataclasses import replace
-from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from popctl.agent.intents import StateWriteError, replace_durably
-from popctl.model.capacity import CALM, Distrust, LoadMemory, LoadSettings, LoadState
-from popctl.model.damping import Ledger, Penalty
-from popctl.model.reason import Reason
-from popctl.model.route import RouteKey
+from popctl.agent.durable import StateWriteError, replace_durably
+from popctl.model.capacity import LoadMemory, LoadSettings
 from popctl.wire.errors import WireError
-from popctl.wire.sealed import checksum, dump
+from popctl.wire.load_file import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,96 +24,11 @@ if TYPE_CHECKING:
     from popctl.agent.events import Event
     from popctl.core.decide import Decision
     from popctl.model.instant import Instant
-    from popctl.model.playbook import Level
 
 _LOG = structlog.get_logger("popctl.load")
 
-FORMAT: Final = 1
 FILE: Final = "load.json"
 """Beside the state file."""
-
-
-def encode(memory: LoadMemory, ladder: tuple[Level, ...], *, unix_s: float, now: Instant) -> bytes:
-    """Return the file. Instants become wall time; what waits for verification is forgotten."""
-    state = memory.state
-
-    def wall(at: Instant) -> float:
-        return round(unix_s + at - now, 3)
-
-    payload = {
-        "level": ladder[state.level].name,
-        "since_unix_s": wall(state.since),
-        "reason": state.reason,
-        "distrusted": [
-            [ladder[one.before].name, ladder[one.after].name, wall(one.until), one.times] for one in state.distrusted
-        ],
-        "ungated_unix_s": [wall(at) for at in state.ungated],
-        "penalties": [
-            [str(key.neighbor), str(key.prefix), penalty.value, wall(penalty.at)]
-            for key, penalty in memory.ledger.items()
-        ],
-    }
-    return dump({"format": FORMAT, "checksum": checksum(payload), "load": payload})
-
-
-def decode(content: bytes, ladder: tuple[Level, ...], *, unix_s: float, now: Instant) -> LoadMemory:
-    """Read the file. A level that the ladder does not have any more is level 0.
-
-    Raises:
-        WireError: it is not what `encode` writes.
-    """
-    try:
-        document = json.loads(content)
-        if document["format"] != FORMAT:
-            raise WireError(f"format {document['format']!r}, this popctl reads {FORMAT}", found=content)
-        if document["checksum"] != checksum(document["load"]):
-            raise WireError("the checksum does not match", found=content)
-        return _Reader(ladder, unix_s=unix_s, now=now).memory(document["load"])
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise WireError(f"truncated, overwritten or edited: {error}", found=content) from error
-
-
-class _Reader:
-    """Turns wall time into instants and names into levels."""
-
-    def __init__(self, ladder: tuple[Level, ...], *, unix_s: float, now: Instant) -> None:
-        self._numbers = {level.name: number for number, level in enumerate(ladder)}
-        self._offset_s = unix_s - now
-        self._now = now
-
-    def memory(self, payload: dict[str, Any]) -> LoadMemory:
-        level = self._numbers.get(payload["level"], 0)
-        if not level:
-            state = CALM
-        else:
-            reason = None if payload["reason"] is None else Reason(payload["reason"])
-            state = LoadState(level=level, since=self._past(payload["since_unix_s"]), reason=reason)
-        state = replace(
-            state,
-            distrusted=tuple(self._distrusted(payload["distrusted"])),
-            ungated=tuple(self._past(at) for at in payload["ungated_unix_s"]),
-        )
-        return LoadMemory(state=state, ledger=self._ledger(payload["penalties"]))
-
-    def _past(self, unix: float) -> Instant:
-        # A wall clock that was set back meanwhile must not put the past into the future.
-        return min(float(unix) - self._offset_s, self._now)
-
-    def _distrusted(self, rows: list[list[Any]]) -> Iterable[Distrust]:
-        for before, after, until, times in rows:
-            if before in self._numbers and after in self._numbers:
-                yield Distrust(
-                    before=self._numbers[before],
-                    after=self._numbers[after],
-                    until=float(until) - self._offset_s,
-                    times=int(times),
-                )
-
-    def _ledger(self, rows: list[list[Any]]) -> Ledger:
-        return {
-            RouteKey(ip_address(neighbor), ip_network(prefix)): Penalty(float(value), self._past(at))
-            for neighbor, prefix, value, at in rows
-        }
 
 
 class LoadKeeper:

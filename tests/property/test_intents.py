@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popctl.agent.intents import decode_state, encode_state, with_deadline
 from popctl.model.observation import Intent, IntentKind
 from popctl.wire.errors import WireError
+from popctl.wire.intents_file import decode_state, encode_state, with_deadline
 
 times = st.floats(min_value=0.0, max_value=1e11)
 drains = st.floats(min_value=0.0, max_value=1e6)

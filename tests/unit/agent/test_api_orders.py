@@ -17,11 +17,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from popctl.agent.intents import decode_state
 from popctl.model.observation import DrainEnd, Outcome
 from popctl.model.pop import Announce, Service
 from popctl.model.reason import Reason
 from popctl.wire.agent_api import OrderReply, Problem, Status, decode
+from popctl.wire.intents_file import decode_state
 from tests import pops
 from tests.eventually import eventually_async
 from tests.unit.agent import api_rig

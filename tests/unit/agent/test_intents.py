@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from popctl.agent.intents import IntentStore, StateCorruptError, StateWriteError, decode_state, encode_state
+from popctl.agent.durable import StateWriteError
+from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.model.observation import DrainEnd, Intent, IntentKind
+from popctl.wire.intents_file import decode_state, encode_state
 
 WITHDRAW = Intent(
     kind=IntentKind.WITHDRAW, target="vpn", reason="swap", owner="ada", created_unix_s=1000.0, drain_s=60.0
@@ -173,7 +175,8 @@ def test_planted_link_under_the_temporary_name_is_not_followed(tmp_path: Path) -
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from popctl.agent.intents import IntentStore, StateWriteError
+from popctl.agent.durable import StateWriteError
+from popctl.agent.intents import IntentStore
 from popctl.model.observation import Intent, IntentKind
 store = IntentStore(Path(sys.argv[1]))
 before = store.load(unix_s=0.0, now=0.0)

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popctl.agent.api_orders import Clocks
-from popctl.agent.load_store import LoadKeeper, decode, encode
+from popctl.agent.load_store import LoadKeeper
 from popctl.model.capacity import CALM, Distrust, Expectation, LoadMemory, LoadSettings, LoadState, Pending
 from popctl.model.damping import Penalty
 from popctl.model.playbook import DEFAULT_LADDER
 from popctl.model.reason import Reason
 from popctl.model.route import RouteKey
 from popctl.wire.errors import WireError
+from popctl.wire.load_file import decode, encode
 from tests.eventually import eventually_async
 from tests.unit.agent.decisions import NO_DECISION
 

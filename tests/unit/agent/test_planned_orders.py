@@ -6,11 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from popctl.agent.intents import IntentStore, decode_state
+from popctl.agent.intents import IntentStore
 from popctl.model.observation import Intent, IntentKind
 from popctl.model.pop import Announce
 from popctl.wire.agent_api import Intents, OrderReply, Problem, decode
 from popctl.wire.audit import verify
+from popctl.wire.intents_file import decode_state
 from popctl.wire.preview_api import WithdrawPreview
 from tests.eventually import eventually_async
 from tests.unit.agent import api_rig
