@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from popctl.bgp.errors import ExaBgpMissingError
@@ -17,16 +17,16 @@ OLDEST, TOO_NEW = (5, 0, 14), (6,)
 _TIMEOUT_S = 20.0
 
 
-def find() -> Path:
-    """Return the ExaBGP on PATH. Raises `ExaBgpMissingError`."""
+def find() -> tuple[str, ...]:
+    """Return the command of the ExaBGP on PATH. Raises `ExaBgpMissingError`."""
     found = shutil.which("exabgp")
     if found is None:
         raise ExaBgpMissingError("exabgp", "not found on PATH")
-    return Path(found)
+    return (found,)
 
 
-def version(program: Path) -> str:
-    """Return the version of `program`.
+def version(program: Sequence[str]) -> str:
+    """Return the version of an ExaBGP, given as the words that start it.
 
     Raises:
         ExaBgpMissingError: it does not run, or its version is not one that popctl speaks.
@@ -34,14 +34,14 @@ def version(program: Path) -> str:
     output = _run(program, "version").stdout
     found = re.search(r"^ExaBGP\s*:\s*(\S+)", output, re.MULTILINE)
     if found is None:
-        raise ExaBgpMissingError(str(program), "tells no version")
+        raise ExaBgpMissingError(" ".join(program), "tells no version")
     numbers = tuple(int(part) for part in re.findall(r"\d+", found[1].partition("-")[0]))
     if not OLDEST <= numbers < TOO_NEW:
-        raise ExaBgpMissingError(str(program), f"is version {found[1]}")
+        raise ExaBgpMissingError(" ".join(program), f"is version {found[1]}")
     return found[1]
 
 
-def validate(files: Mapping[str, str], program: Path | None = None) -> tuple[str, ...]:
+def validate(files: Mapping[str, str], program: Sequence[str] | None = None) -> tuple[str, ...]:
     """Run `exabgp validate` on the rendered files; return what it complains about, nothing when all is well.
 
     Raises:
@@ -71,10 +71,12 @@ def _complaints(done: subprocess.CompletedProcess[str], directory: Path) -> tupl
     return tuple(dict.fromkeys(lines))
 
 
-def _run(program: Path, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def _run(
+    program: Sequence[str], *words: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            [str(program), *words], check=False, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment
+            [*program, *words], check=False, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ExaBgpMissingError(str(program), f"does not run: {error}") from error
+        raise ExaBgpMissingError(" ".join(program), f"does not run: {error}") from error

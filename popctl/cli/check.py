@@ -142,10 +142,19 @@ def _exists(user: str) -> bool:
     return True
 
 
-def _exabgp() -> Path | None:
-    """Return the ExaBGP of this virtual environment, which need not be on PATH; None leaves the search to PATH."""
-    beside = Path(sys.executable).with_name("exabgp")
-    return beside if beside.is_file() else None
+def _exabgp() -> tuple[str, ...] | None:
+    """Return the ExaBGP of this very Python, which need not be on PATH; None leaves the search to PATH.
+
+    As a module, not as the script beside the interpreter, which names the place where the environment was made: that
+    may be another one here.
+    """
+    from importlib import metadata  # noqa: PLC0415
+
+    try:
+        metadata.version("exabgp")
+    except metadata.PackageNotFoundError:
+        return None
+    return (sys.executable, "-P", "-m", "exabgp")
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> Iterator[Path]:

@@ -50,7 +50,10 @@ def stuck(driver: NetnsDriver) -> bool:
 @contextlib.contextmanager
 def running(*words: str) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
-        [sys.executable, "-m", "lab", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        # A run of the tests in the background ignores SIGINT, and its children would inherit that.
+        ["env", "--default-signal=INT", sys.executable, "-m", "lab", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         yield process
 

@@ -91,21 +91,21 @@ def test_relay_and_template_are_found_in_the_checkout() -> None:
 def test_the_real_exabgp_accepts_the_files_and_rejects_a_broken_one() -> None:
     here = replace(INSTALLATION, python=Path(sys.executable), user="root")
     files = render(POP, here)
-    assert validate(files, PROGRAM) == ()
+    assert validate(files, [PROGRAM]) == ()
     broken = {**files, CONF: files[CONF].replace("peer-as", "peer-ass")}
-    problems = validate(broken, PROGRAM)
+    problems = validate(broken, [PROGRAM])
     assert any("peer-ass" in problem for problem in problems)
-    (problem,) = validate(render(POP, replace(here, user="nobody-of-this-name")), PROGRAM)
+    (problem,) = validate(render(POP, replace(here, user="nobody-of-this-name")), [PROGRAM])
     assert "nobody-of-this-name" in problem
 
 
 @pytest.mark.peer
 def test_the_version_is_told_and_a_missing_or_old_exabgp_is_refused(tmp_path: Path) -> None:
-    assert version(PROGRAM).startswith("5.")
+    assert version([PROGRAM]).startswith("5.")
     with pytest.raises(ExaBgpMissingError, match="does not run"):
-        version(tmp_path / "exabgp")
+        version([str(tmp_path / "exabgp")])
     old = tmp_path / "old"
     old.write_text("#!/bin/sh\necho 'ExaBGP : 4.2.25'\n")
     old.chmod(0o755)
     with pytest.raises(ExaBgpMissingError, match=r"is version 4\.2\.25; popctl needs exabgp>=5\.0\.14,<6"):
-        validate(render(POP, INSTALLATION), old)
+        validate(render(POP, INSTALLATION), [str(old)])
