@@ -91,17 +91,17 @@ def test_relay_and_template_are_found_in_the_checkout() -> None:
 def test_the_real_exabgp_accepts_the_files_and_rejects_a_broken_one() -> None:
     here = replace(INSTALLATION, python=Path(sys.executable), user="root")
     files = render(POP, here)
-    assert validate(files, [PROGRAM]) == ()
+    assert validate(files, [str(PROGRAM)]) == ()
     broken = {**files, CONF: files[CONF].replace("peer-as", "peer-ass")}
-    problems = validate(broken, [PROGRAM])
+    problems = validate(broken, [str(PROGRAM)])
     assert any("peer-ass" in problem for problem in problems)
-    (problem,) = validate(render(POP, replace(here, user="nobody-of-this-name")), [PROGRAM])
+    (problem,) = validate(render(POP, replace(here, user="nobody-of-this-name")), [str(PROGRAM)])
     assert "nobody-of-this-name" in problem
 
 
 @pytest.mark.peer
 def test_the_version_is_told_and_a_missing_or_old_exabgp_is_refused(tmp_path: Path) -> None:
-    assert version([PROGRAM]).startswith("5.")
+    assert version([str(PROGRAM)]).startswith("5.")
     with pytest.raises(ExaBgpMissingError, match="does not run"):
         version([str(tmp_path / "exabgp")])
     old = tmp_path / "old"
