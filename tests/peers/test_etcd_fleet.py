@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections import Counter
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -140,11 +139,8 @@ async def test_etcd_stops_and_then_all_probes_time_out(cluster: Cluster) -> None
 async def test_without_etcd_only_certainty_with_a_permit_taken_ahead_leaves(cluster: Cluster) -> None:
     policy = replace(ALONE, standing_share=0.5)
     async with running(fleets(cluster, policy), policy, "a", "b", "c") as agents:
-        # Who holds the one permit is open: the first by name of those that had come when it was taken.
-        await eventually_async(
-            lambda: Counter(agents["b"].stance(pop) for pop in agents) == {Stance.DUTY: 2, Stance.PERMIT: 1}
-        )
-        holder = next(pop for pop in agents if agents["b"].stance(pop) is Stance.PERMIT)
+        # Who holds the one permit is open: while the fleet gathers, it may change hands once.
+        holder = await eventually_async(lambda: _settled_holder(agents))
         others = set(agents) - {holder}
         cluster.one.kill()
         await eventually_async(lambda: not any(agent.view.connected for agent in agents.values()))
@@ -155,6 +151,17 @@ async def test_without_etcd_only_certainty_with_a_permit_taken_ahead_leaves(clus
         assert {Reason.LOCAL_CERTAINTY, Reason.PERMITTED} & set(agents[holder].rulings)
         assert announcing(agents) == others
         assert all(agents[pop].held for pop in others)
+
+
+def _settled_holder(agents: dict[str, Agent]) -> str:
+    """Return who holds the one permit by its own books and in the eyes of all; nobody if that is not settled."""
+    holders = [
+        name
+        for name, agent in agents.items()
+        if (permit := agent.view.permits.get(SERVICE)) and permit.state is PermitState.HELD
+    ]
+    seen = {frozenset(pop for pop in agents if agent.stance(pop) is Stance.PERMIT) for agent in agents.values()}
+    return holders[0] if len(holders) == 1 and seen == {frozenset(holders)} else ""
 
 
 @pytest.mark.parametrize("late_s", [0.0, 0.005], ids=["before the answer", "just after"])
