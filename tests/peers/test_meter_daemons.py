@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -57,25 +57,42 @@ def _bogus(hosts: TwoHosts) -> None:
         sock.send(header)
 
 
+@contextmanager
+def metered(gateway: StrongSwan, *, timeout_s: float = 5.0) -> Iterator[ViciMeter]:
+    clock = asyncio.get_running_loop().time
+    with closing(ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=timeout_s)) as meter:
+        yield meter
+
+
 async def _read(meter: ViciMeter) -> Ike:
     found = await meter.read()
     assert isinstance(found, Ike), found
     return found
 
 
+async def _count(meter: ViciMeter, sas: int) -> Ike:
+    """Wait until the gateway has that many SAs and none half-open: it answers before it has done its books."""
+
+    async def counted() -> Ike | None:
+        found = await _read(meter)
+        return found if (found.sas, found.half_open) == (sas, 0) else None
+
+    found = await eventually_async(counted)
+    assert found
+    return found
+
+
 async def test_charon_tells_its_handshakes_and_what_was_not_for_it(hosts: TwoHosts) -> None:
-    clock = asyncio.get_running_loop().time
-    with StrongSwan(hosts.server) as gateway:
-        meter = ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=5.0)
+    with StrongSwan(hosts.server) as gateway, metered(gateway) as meter:
         assert isinstance(await meter.read(), Unread)
         await asyncio.to_thread(_probe, hosts)
         found = await _read(meter)
         assert found.handshakes_s > 0.0
         assert found.workers_idle > 0
-        assert (found.half_open, found.children) == (0, None)
+        assert found.children is None
+        await _count(meter, 0)
         await asyncio.to_thread(_bogus, hosts)
-        found = await eventually_async(lambda: _invalid(meter))
-        meter.close()
+        await eventually_async(lambda: _invalid(meter))
 
 
 async def _invalid(meter: ViciMeter) -> Ike:
@@ -104,33 +121,24 @@ def _initiate(client: StrongSwan) -> None:
 
 
 async def test_an_established_sa_is_counted_and_walked(hosts: TwoHosts) -> None:
-    clock = asyncio.get_running_loop().time
     with (
         StrongSwan(hosts.server) as gateway,
         StrongSwan(hosts.client, connections=_initiator(), secrets=(PSK,)) as client,
+        metered(gateway) as meter,
     ):
-        meter = ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=5.0)
-        with closing(meter):
-            await meter.read()
-            await asyncio.to_thread(_initiate, client)
-
-            async def counted() -> bool:
-                found = await _read(meter)
-                return (found.sas, found.half_open) == (1, 0)
-
-            await eventually_async(counted)  # the client knows before the gateway has put it down
-            assert await meter.walk() >= 30.0
-            assert meter.walk_problem is None
-            assert meter.children == 0
-            await meter.walk()
-            assert meter.classes is not None
-            assert (meter.classes.interactive.sessions, meter.classes.bulk.sessions) == (1, 0)
+        await meter.read()
+        await asyncio.to_thread(_initiate, client)
+        await _count(meter, 1)
+        assert await meter.walk() >= 30.0
+        assert meter.walk_problem is None
+        assert meter.children == 0
+        await meter.walk()
+        assert meter.classes is not None
+        assert (meter.classes.interactive.sessions, meter.classes.bulk.sessions) == (1, 0)
 
 
 async def test_a_charon_that_was_restarted_is_metered_again(hosts: TwoHosts) -> None:
-    clock = asyncio.get_running_loop().time
-    with StrongSwan(hosts.server) as gateway:
-        meter = ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=5.0)
+    with StrongSwan(hosts.server) as gateway, metered(gateway) as meter:
         await meter.read()
         await asyncio.to_thread(gateway.kill)
         lost = await meter.read()
@@ -141,13 +149,11 @@ async def test_a_charon_that_was_restarted_is_metered_again(hosts: TwoHosts) -> 
         assert isinstance(again, Unread)
         assert again.reason is Reason.NOT_YET_KNOWN
         await _read(meter)
-        meter.close()
 
 
 async def test_a_frozen_charon_is_given_up_in_time(hosts: TwoHosts) -> None:
     clock = asyncio.get_running_loop().time
-    with StrongSwan(hosts.server) as gateway:
-        meter = ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=0.2)
+    with StrongSwan(hosts.server) as gateway, metered(gateway, timeout_s=0.2) as meter:
         await meter.read()
         await asyncio.to_thread(gateway.stop)
         begin = clock()
@@ -202,14 +208,10 @@ async def test_xl2tpd_tells_its_tunnels(hosts: TwoHosts) -> None:
 
 
 async def test_liveness_probes_leave_nothing_that_a_meter_would_count_as_users(hosts: TwoHosts) -> None:
-    clock = asyncio.get_running_loop().time
-    with StrongSwan(hosts.server) as gateway:
-        meter = ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=5.0)
+    with StrongSwan(hosts.server) as gateway, metered(gateway) as meter:
         await meter.read()
         for _ in range(5):
             method = live(2)
             with udp_socket(hosts.client, method.port) as sock:
                 drive(exchange_for(method, local=CLIENT, remote=SERVER, entropy=os.urandom), sock)
-        found = await _read(meter)
-        assert (found.sas, found.half_open) == (0, 0)
-        meter.close()
+        await _count(meter, 0)
