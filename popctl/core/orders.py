@@ -22,8 +22,6 @@ class Order:
     announce: Announce
     reason: Reason
     until: Instant = NEVER
-    drained: bool = False
-    """Graceful shutdown came before it."""
     forced: bool = False
     refuse_new: bool = False
     """The balancer takes no new SA for the service meanwhile."""
@@ -96,12 +94,10 @@ def _planned(intent: Intent | None, progress: Progress | None, pop: Pop) -> Iter
     standing = maintenance.standing(_work(intent), progress, pop.timing.convergence_s)
     if standing is None:
         return
-    drained = intent.drain_s > 0
     yield Order(
         standing.announce,
         standing.reason,
         standing.until,
-        drained=drained,
         forced=intent.forced,
         refuse_new=intent.refuse_new,
     )
@@ -110,9 +106,8 @@ def _planned(intent: Intent | None, progress: Progress | None, pop: Pop) -> Iter
 def _stop(pop: Pop, view: View, now: Instant) -> Iterator[Order]:
     if view.stopping_since is None:
         return
-    drain_s = pop.timing.stop_drain_s
-    drained_at = view.stopping_since + drain_s
+    drained_at = view.stopping_since + pop.timing.stop_drain_s
     if now < drained_at:
         yield Order(Announce.GRACEFUL_SHUTDOWN, Reason.STOPPING, drained_at)
     else:
-        yield Order(Announce.WITHDRAWN, Reason.STOPPING, drained=drain_s > 0)
+        yield Order(Announce.WITHDRAWN, Reason.STOPPING)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from popctl.model.announce import Announce
 from popctl.model.balancer import BalancerActual
 from popctl.model.capacity import CALM, LoadState
 from popctl.model.damping import Ledger
@@ -75,6 +76,9 @@ class Memory:
     """Since when an order wants the service out."""
     held: bool = False
     """The guard refused what health or an order wants: at the lowest preference until nothing wants it any more."""
+    lowered: Announce = Announce.NORMAL
+    """How far it has been taken from routers without leaving. Nothing milder is announced before it is known to be good
+    and nothing wants it out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
