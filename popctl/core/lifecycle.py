@@ -51,14 +51,13 @@ def feel(memory: Memory, inputs: Inputs, timing: Timing, now: Instant) -> Memory
     memory = replace(memory, ordered_since=_since(memory.ordered_since, now) if inputs.kept_out else None)
     match inputs.condition:
         case Condition.GOOD:
-            memory = replace(memory, bad_since=None, unknown_since=None)
+            memory = replace(memory, bad_since=None, bad_before=None, unknown_since=None)
         case Condition.BAD:
-            memory = replace(memory, bad_since=_since(memory.bad_since, now), unknown_since=None)
+            memory = replace(_bad(memory, now), unknown_since=None)
         case Condition.UNSURE if memory.phase is Phase.IN and inputs.carried:
             unknown_since = _since(memory.unknown_since, now)
             expired = now >= unknown_since + timing.unknown_hold_s
-            bad_since = _since(memory.bad_since, now) if expired else memory.bad_since
-            memory = replace(memory, unknown_since=unknown_since, bad_since=bad_since)
+            memory = replace(_bad(memory, now) if expired else memory, unknown_since=unknown_since)
         case Condition.UNSURE:
             pass
     if wants_out(memory):
@@ -91,6 +90,10 @@ def advance(memory: Memory, inputs: Inputs, timing: Timing, now: Instant, *, may
 
 def _since(known: Instant | None, now: Instant) -> Instant:
     return now if known is None else known
+
+
+def _bad(memory: Memory, now: Instant) -> Memory:
+    return replace(memory, bad_since=_since(memory.known_bad_since, now), bad_before=None)
 
 
 def _adopted(memory: Memory, inputs: Inputs, now: Instant) -> Memory:
