@@ -51,18 +51,8 @@ def _withdraws(intent: Intent, service: Service) -> bool:
 
 
 def _work(intent: Intent) -> Maintenance:
-    return Maintenance(
-        service=intent.target,
-        owner=intent.owner,
-        reason=intent.reason,
-        created_unix_s=intent.created_unix_s,
-        expires_unix_s=intent.expires_unix_s,
-        drain_s=intent.drain_s,
-        forced=intent.forced,
-        began=intent.drain_until - intent.drain_s,
-        drain_until=intent.drain_until,
-        expires=intent.expires,
-    )
+    began = intent.drain_until - intent.drain_s
+    return Maintenance(began=began, drain_until=intent.drain_until, expires=intent.expires)
 
 
 def _progress(intent: Intent, service: Service, pop: Pop, view: View, memory: Memory, now: Instant) -> Progress:
