@@ -205,19 +205,23 @@ class Desk:
         return (target,)
 
     def _intent(self, order: Order, target: str, owner: str, before: _Orders) -> Intent:
-        now, drain_s = self._clocks.monotonic(), order.drain_s
+        now, unix_s = self._clocks.monotonic(), self._clocks.wall()
+        drain_s, drain_until = order.drain_s, now + order.drain_s if order.drain_s else 0.0
         standing = before.get((order.kind, target))
-        if standing is not None and order.kind is IntentKind.WITHDRAW:
-            # A second order never brings a service back for another drain, nor makes the running one longer.
-            drain_s = min(drain_s, max(standing.drain_until - now, 0.0))
+        if standing is not None and order.kind is IntentKind.WITHDRAW and now < standing.expires:
+            # A second order never brings a service back for another drain, nor makes the running one longer. What has
+            # been drained by then stays drained: the clock of the drain goes on, and is cut short at most.
+            spared_s = max(standing.drain_until - (now + order.drain_s), 0.0)
+            drain_s, drain_until = max(standing.drain_s - spared_s, 0.0), standing.drain_until - spared_s
+            unix_s = standing.created_unix_s
         return Intent(
             kind=order.kind,
             target=target,
             reason=order.reason,
             owner=owner,
-            created_unix_s=self._clocks.wall(),
+            created_unix_s=unix_s,
             drain_s=drain_s,
-            drain_until=now + drain_s if drain_s else 0.0,
+            drain_until=drain_until,
             then=order.then,
             expires_unix_s=self._clocks.wall() + order.expires_s if order.expires_s else None,
             expires=now + order.expires_s if order.expires_s else NEVER,

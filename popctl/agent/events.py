@@ -11,6 +11,7 @@ from popctl.model.desired import Actual
 from popctl.model.fleet import FleetView
 from popctl.model.meter import MeterEvent
 from popctl.model.observation import Intent, Observation
+from popctl.model.past import Past
 from popctl.model.playbook import PlaybookInForce
 
 
@@ -70,6 +71,13 @@ class LoadRestored:
     memory: LoadMemory
 
 
+@dataclass(frozen=True, slots=True)
+class ServicesRestored:
+    """What the agent before this one remembered of its services. Comes before anything is announced."""
+
+    past: Past
+
+
 Event: TypeAlias = (
     Observation
     | ActualChanged
@@ -80,5 +88,6 @@ Event: TypeAlias = (
     | FleetChanged
     | PlaybookChanged
     | LoadRestored
+    | ServicesRestored
     | MeterEvent
 )

@@ -20,6 +20,7 @@ from popctl.agent.events import (
     IntentsChanged,
     LoadRestored,
     PlaybookChanged,
+    ServicesRestored,
     StopOrdered,
     TablesChanged,
     TablesInherited,
@@ -34,6 +35,7 @@ from popctl.model.instant import Instant
 from popctl.model.load import LoadSample
 from popctl.model.meter import DaemonDied, DaemonStarted, MeterLost, Overloaded
 from popctl.model.observation import Observation
+from popctl.model.past import Past
 from popctl.model.playbook import PlaybookInForce
 from popctl.wire import journal as wire
 
@@ -143,8 +145,8 @@ class Journal:
                 return wire.FleetRecord.of(before, view)
             case PlaybookChanged(found):
                 return found
-            case LoadRestored(memory):
-                return memory
+            case LoadRestored(found) | ServicesRestored(found):
+                return found
 
     def _write(self, line: str) -> None:
         if self._file is not None:
@@ -186,5 +188,5 @@ def event_of(record: wire.Record, fleet: FleetView) -> Event:
             return FleetChanged(record.after(fleet))
         case PlaybookInForce():
             return PlaybookChanged(record)
-        case LoadMemory():
-            return LoadRestored(record)
+        case LoadMemory() | Past():
+            return ServicesRestored(record) if isinstance(record, Past) else LoadRestored(record)

@@ -6,13 +6,12 @@ believed is as good as none, and the PoP begins at level 0, loudly.
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from popctl.agent.durable import StateWriteError, replace_durably
+from popctl.agent.kept_file import KeptFile
 from popctl.model.capacity import LoadMemory, LoadSettings
 from popctl.wire.errors import WireError
 from popctl.wire.load_file import decode, encode
@@ -38,12 +37,15 @@ class LoadKeeper:
         self, settings: LoadSettings | None, path: Path, memory: Callable[[], LoadMemory], clocks: Clocks
     ) -> None:
         self._settings = settings
-        self._path = path
         self._memory = memory
         self._clocks = clocks
-        self._kept: object = _facts(LoadMemory())
-        self._changed = asyncio.Event()
-        self._failing = False
+        self._file = KeptFile(
+            path,
+            facts=lambda: _facts(memory()),
+            content=self._content,
+            loss="a restart would forget what load has done",
+        )
+        self._file.kept = _facts(LoadMemory())
 
     def load(self) -> LoadMemory | None:
         """Return what the agent before this one remembered; None if there is nothing that can be believed."""
@@ -51,7 +53,7 @@ class LoadKeeper:
             return None
         try:
             found = decode(
-                self._path.read_bytes(),
+                self._file.path.read_bytes(),
                 self._settings.ladder,
                 unix_s=self._clocks.wall(),
                 now=self._clocks.monotonic(),
@@ -59,42 +61,29 @@ class LoadKeeper:
         except FileNotFoundError:
             return None
         except (OSError, WireError) as error:
-            _LOG.error("what load had done is not known: level 0", path=str(self._path), error=str(error))
+            _LOG.error("what load had done is not known: level 0", path=str(self._file.path), error=str(error))
             return None
-        self._kept = _facts(found)
+        self._file.kept = _facts(found)
         return found
 
     def turn(self, now: Instant, events: tuple[Event, ...], decision: Decision | None) -> None:  # noqa: ARG002 - a sink
         """Take note."""
-        if self._settings is not None and decision is not None and _facts(self._memory()) != self._kept:
-            self._changed.set()
+        if self._settings is not None and decision is not None:
+            self._file.look()
 
     async def run(self) -> None:
-        """Write what changed until cancelled. A disk that does not take it stands in nobody's way.
+        """Write what changed until cancelled.
 
         Raises:
             ValueError: load steers nothing here.
         """
         if self._settings is None:
             raise ValueError("nothing is remembered where load steers nothing")
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            memory = self._memory()
-            now, unix_s = self._clocks.monotonic(), self._clocks.wall()
-            content = encode(memory, self._settings.ladder, unix_s=unix_s, now=now)
-            self._kept = _facts(memory)
-            try:
-                # Off the event loop: a slow disk must not cost the lease.
-                await asyncio.to_thread(replace_durably, self._path, content)
-                self._failing = False
-            except StateWriteError as error:
-                # Tried again with the next decision.
-                self._kept = None
-                if self._failing:
-                    continue
-                self._failing = True
-                _LOG.error("a restart would forget what load has done", path=str(self._path), error=error.problem)
+        await self._file.run()
+
+    def _content(self) -> bytes:
+        ladder = () if self._settings is None else self._settings.ladder
+        return encode(self._memory(), ladder, unix_s=self._clocks.wall(), now=self._clocks.monotonic())
 
 
 def _facts(memory: LoadMemory) -> object:

@@ -24,12 +24,13 @@ from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
 from popctl.agent.configured import Configured
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestored, StopOrdered
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestored, ServicesRestored, StopOrdered
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
 from popctl.agent.leftovers import keep_clean
-from popctl.agent.load_store import FILE, LoadKeeper
+from popctl.agent.load_store import FILE as LOAD_FILE
+from popctl.agent.load_store import LoadKeeper
 from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
@@ -37,6 +38,8 @@ from popctl.agent.notify import Notifier
 from popctl.agent.parts import lasting
 from popctl.agent.playbook_file import PlaybookFile
 from popctl.agent.sa_watch import SaWatch
+from popctl.agent.services_store import FILE as SERVICES_FILE
+from popctl.agent.services_store import ServicesKeeper
 from popctl.agent.steering import Steering
 from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
@@ -106,12 +109,23 @@ class Agent:
         )
         last_seen = LastSeen()
         clocks = Clocks(monotonic=clock, wall=time.time)
-        self._load = LoadKeeper(pop.load, pop.paths.state_file.with_name(FILE), lambda: self._world.load_memory, clocks)
+        beside = pop.paths.state_file.with_name
+        self._load = LoadKeeper(pop.load, beside(LOAD_FILE), lambda: self._world.load_memory, clocks)
+        self._services = ServicesKeeper(beside(SERVICES_FILE), lambda: self._world.past, clocks)
         self._loop = Loop(
             self._world,
             self._speaker,
             clock,
-            (self._journal, self._metrics, last_seen, self._watch_sas, self._watch_sas.missteers, Alarm(), self._load),
+            (
+                self._journal,
+                self._metrics,
+                last_seen,
+                self._watch_sas,
+                self._watch_sas.missteers,
+                Alarm(),
+                self._load,
+                self._services,
+            ),
             self._steering,
             self._fleet,
         )
@@ -153,7 +167,7 @@ class Agent:
     async def run(self) -> Ending:
         """Run until told to end. A part that fails takes the whole process down: the lease covers the network."""
         self._restore_orders()
-        self._restore_load()
+        self._restore_memory()
         self._journal.open(time.monotonic())
         running = asyncio.get_running_loop()
         for number in OBEYED:
@@ -172,6 +186,7 @@ class Agent:
                     self._watch_sas.run(),
                     self._watch_sas.missteers.run(),
                     self._fleet.run(),
+                    self._services.run(),
                     *self._load_parts(),
                     *(meter.run() for meter in self._meters),
                     *([self._steering.run()] if self._steering else []),
@@ -201,7 +216,10 @@ class Agent:
             return []
         return [self._load.run(), *([] if load.playbook is None else [self._playbook.run()])]
 
-    def _restore_load(self) -> None:
+    def _restore_memory(self) -> None:
+        past = self._services.load()
+        if past is not None:
+            self._loop.put(ServicesRestored(past))
         memory = self._load.load()
         if memory is not None:
             self._loop.put(LoadRestored(memory))

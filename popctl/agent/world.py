@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import assert_never
 
@@ -12,6 +13,7 @@ from popctl.agent.events import (
     IntentsChanged,
     LoadRestored,
     PlaybookChanged,
+    ServicesRestored,
     StopOrdered,
     TablesChanged,
     TablesInherited,
@@ -27,6 +29,7 @@ from popctl.model.instant import NEVER, Instant
 from popctl.model.load import BackendLoad, LoadSample
 from popctl.model.meter import DaemonDied, DaemonStarted, MeterEvent, MeterLost, Overloaded
 from popctl.model.observation import Intent, IntentKind, Observation
+from popctl.model.past import Past, ServicePast
 from popctl.model.playbook import PlaybookInForce
 from popctl.model.pop import Pop
 from popctl.model.probe import ProbeKey, Thresholds
@@ -92,8 +95,8 @@ class World:
             case IntentsChanged(intents, corrupt):
                 self._intents, self._state_corrupt = intents, corrupt
                 return True
-            case PlaybookChanged() | LoadRestored():
-                return self._steered(event)
+            case PlaybookChanged() | LoadRestored() | ServicesRestored():
+                return self._read(event)
             case StopOrdered():
                 if self._stopping_since is None:
                     self._stopping_since = now
@@ -119,12 +122,17 @@ class World:
                 self._balancer = balancer
                 return changed
 
-    def _steered(self, event: PlaybookChanged | LoadRestored) -> bool:
+    def _read(self, event: PlaybookChanged | LoadRestored | ServicesRestored) -> bool:
+        """Take in what stood in a file."""
         match event:
             case PlaybookChanged(found):
                 self._playbook = found
             case LoadRestored(memory):
                 self._load_state, self._ledger = memory.state, memory.ledger
+            case ServicesRestored(past):
+                for name, one in past.services.items():
+                    known = self._memory.get(name, Memory())
+                    self._memory[name] = replace(known, flaps=one.flaps, bad_before=one.bad_since, lowered=one.lowered)
         return True
 
     def _observe(self, observation: Observation) -> bool:
@@ -175,6 +183,15 @@ class World:
     def load_memory(self) -> LoadMemory:
         """What must not be forgotten of steering by load."""
         return LoadMemory(state=self._load_state, ledger=self._ledger)
+
+    @property
+    def past(self) -> Past:
+        """What must not be forgotten of the services."""
+        every = {
+            name: ServicePast(flaps=one.flaps, bad_since=one.known_bad_since, lowered=one.lowered)
+            for name, one in self._memory.items()
+        }
+        return Past({name: one for name, one in every.items() if one != ServicePast()})
 
     def view(self) -> View:
         """Return what is known, as the core reads it. Valid until the next `fold`."""

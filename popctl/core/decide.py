@@ -23,7 +23,7 @@ from popctl.model.load import PopLoad
 from popctl.model.observation import IntentKind
 from popctl.model.pop import Announce, Neighbor, Pop, Service
 from popctl.model.reason import Reason
-from popctl.model.route import Family, Prefix, Route, RouteKey, route_table
+from popctl.model.route import Family, Prefix, Route, RouteKey, RouteTable, route_table
 from popctl.model.view import Memory, Phase, Verdict, View
 
 _NEW = Memory()
@@ -63,6 +63,7 @@ class _Felt:
     condition: Condition
     ruling: Ruling | None
     memory: Memory
+    base: _Rung
 
     @property
     def movable(self) -> bool:
@@ -105,7 +106,7 @@ def decide(pop: Pop, view: View, now: Instant) -> Decision:
     stale = (health.next_stale(backend, view.health, now) for backend in pop.backends.values())
     closed = frozenset(one.service.name for one in felt if one.closed)
     places = members.places(pop, view, closed, now)
-    bases = {one.service.name: _base(one, pop, now).announce for one in felt}
+    bases = {one.service.name: one.base.announce for one in felt}
     desired = Desired(
         routes=route_table(_routes(pop, bases, step)),
         services=decisions,
@@ -136,12 +137,34 @@ def _feel(service: Service, pop: Pop, view: View, verdicts: Mapping[int, Verdict
         carried=any(key.prefix in service.prefixes for key in view.actual.routes),
         kept_out=order is not None and order.announce is Announce.WITHDRAWN,
         stays_out=order is not None,
+        carried_at=_carried_at(service, pop, view.actual.routes) if before.phase is Phase.START else None,
     )
     felt = lifecycle.feel(replace(before, work=ordered.progress), inputs, pop.timing, now)
     leaving = None if order is None else duty.Leaving(forced=order.forced)
     ruling = duty.ruling(service, pop, view, felt, leaving, now)
     memory = _advance(felt, inputs, ruling, pop, now)
-    return _Felt(service=service, count=count, order=order, condition=inputs.condition, ruling=ruling, memory=memory)
+    base = _rung(memory, order, ruling, inputs.condition, pop, now)
+    if memory.phase is Phase.IN:
+        memory = replace(memory, lowered=base.announce)
+    return _Felt(
+        service=service, count=count, order=order, condition=inputs.condition, ruling=ruling, memory=memory, base=base
+    )
+
+
+def _carried_at(service: Service, pop: Pop, routes: RouteTable) -> Announce | None:
+    """Return where on the ladder the carried routes of a service stand: the mildest, where they differ."""
+    neighbors = {neighbor.address: neighbor for neighbor in pop.neighbors}
+    found = {
+        rung
+        for key, route in routes.items()
+        if key.prefix in service.prefixes and (neighbor := neighbors.get(key.neighbor)) is not None
+        for rung in Announce
+        if Family.of(key.prefix) in neighbor.families
+        and rung in neighbor.attributes
+        and route == route_for(key.prefix, neighbor, rung, pop.asn)
+    }
+    # Where two rungs have the same attributes, routers know of no difference.
+    return next((rung for rung in Announce if rung in found), None)
 
 
 def _movable(pop: Pop, felt: Iterable[_Felt]) -> Iterable[Movable]:
@@ -151,7 +174,7 @@ def _movable(pop: Pop, felt: Iterable[_Felt]) -> Iterable[Movable]:
 
 def _stand(one: _Felt, step: LoadStep, pop: Pop, now: Instant) -> tuple[duty.Standing, Instant]:
     """Say where a service stands, and when time alone may change that."""
-    base, ruling, memory = _base(one, pop, now), one.ruling, one.memory
+    base, ruling, memory = one.base, one.ruling, one.memory
     until = base.until if ruling is None else min(base.until, ruling.wake_at)
     if memory.phase is Phase.IN and now < (patient := duty.patient_until(pop, memory)):
         until = min(until, patient)
@@ -175,10 +198,6 @@ def _stand(one: _Felt, step: LoadStep, pop: Pop, now: Instant) -> tuple[duty.Sta
     forced = one.order is not None and one.order.forced
     asked = ruling or step.rulings.get(one.service.name)
     return duty.Standing(service=one.service, decision=decision, memory=memory, ruling=asked, forced=forced), until
-
-
-def _base(one: _Felt, pop: Pop, now: Instant) -> _Rung:
-    return _rung(one.memory, one.order, one.ruling, one.condition, pop, now)
 
 
 def _advance(felt: Memory, inputs: lifecycle.Inputs, ruling: Ruling | None, pop: Pop, now: Instant) -> Memory:
@@ -217,21 +236,21 @@ def _rung(
 def _kept(memory: Memory, order: Order | None, ruling: Ruling) -> _Rung:
     """Return where a service stands that should leave and may not, or not yet.
 
-    While the permit is on its way nothing is told to routers. A service that was drained stays where its drain has
-    taken it, which is the lowest preference of all.
+    While the permit is on its way nothing is told to routers. What they were told before stays: a service that was
+    drained stays where its drain has taken it, which is the lowest preference of all.
     """
-    until = NEVER if order is None else order.until
-    if order is not None and (order.drained or order.announce is Announce.GRACEFUL_SHUTDOWN):
-        return _Rung(Announce.GRACEFUL_SHUTDOWN, ruling.reason, until)
-    return _Rung(Announce.DEPREFERRED if memory.held else Announce.NORMAL, ruling.reason, until)
+    announce = Announce.DEPREFERRED if memory.held else Announce.NORMAL
+    if order is not None and order.announce is Announce.GRACEFUL_SHUTDOWN:
+        announce = order.announce
+    return _Rung(severest(memory.lowered, announce), ruling.reason, NEVER if order is None else order.until)
 
 
 def _announced(memory: Memory, order: Order | None, pop: Pop) -> _Rung:
     held_until = NEVER if memory.unknown_since is None else memory.unknown_since + pop.timing.unknown_hold_s
     if order is not None:
-        return _Rung(order.announce, order.reason, min(order.until, held_until))
+        return _Rung(severest(memory.lowered, order.announce), order.reason, min(order.until, held_until))
     reason = Reason.HEALTHY if memory.unknown_since is None else Reason.HELD_UNKNOWN
-    return _Rung(Announce.NORMAL, reason, held_until)
+    return _Rung(memory.lowered, reason, held_until)
 
 
 def _routes(pop: Pop, bases: Mapping[str, Announce], step: LoadStep) -> Iterable[tuple[RouteKey, Route]]:

@@ -194,7 +194,8 @@ def _ready(
 
 
 def _report(one: Standing, pop: Pop, view: View, now: Instant) -> ServiceReport:
-    bad_since = one.memory.bad_since
+    # What the agent before this one knew to be bad is not told as good before it is known to be.
+    bad_since = one.memory.known_bad_since
     stage, certain = ("", False) if bad_since is None else _evidence(one.service, pop, view, now)
     announces = one.decision.announce is not Announce.WITHDRAWN
     return ServiceReport(

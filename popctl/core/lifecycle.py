@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from popctl.model.announce import Announce
 from popctl.model.instant import NEVER, Instant
 from popctl.model.pop import Timing
 from popctl.model.view import Memory, Phase
@@ -32,6 +33,8 @@ class Inputs:
     """An order keeps the service withdrawn, whatever its health."""
     stays_out: bool = False
     """An order is on its way to that. It keeps what is announced, and never brings back what is not."""
+    carried_at: Announce | None = None
+    """Where on the ladder the carried routes stand; None: nowhere that the present configuration knows."""
 
 
 def feel(memory: Memory, inputs: Inputs, timing: Timing, now: Instant) -> Memory:
@@ -44,21 +47,23 @@ def feel(memory: Memory, inputs: Inputs, timing: Timing, now: Instant) -> Memory
             return memory
         # Adoption: a route that is out there is kept until health says otherwise, without a new warm-up. A restart
         # of the agent must not be seen by any router.
-        memory = replace(memory, phase=Phase.IN if inputs.carried else Phase.OUT, since=now)
+        memory = _adopted(memory, inputs, now)
     memory = replace(memory, ordered_since=_since(memory.ordered_since, now) if inputs.kept_out else None)
     match inputs.condition:
         case Condition.GOOD:
-            memory = replace(memory, bad_since=None, unknown_since=None)
+            memory = replace(memory, bad_since=None, bad_before=None, unknown_since=None)
         case Condition.BAD:
-            memory = replace(memory, bad_since=_since(memory.bad_since, now), unknown_since=None)
+            memory = replace(_bad(memory, now), unknown_since=None)
         case Condition.UNSURE if memory.phase is Phase.IN and inputs.carried:
             unknown_since = _since(memory.unknown_since, now)
             expired = now >= unknown_since + timing.unknown_hold_s
-            bad_since = _since(memory.bad_since, now) if expired else memory.bad_since
-            memory = replace(memory, unknown_since=unknown_since, bad_since=bad_since)
+            memory = replace(_bad(memory, now) if expired else memory, unknown_since=unknown_since)
         case Condition.UNSURE:
             pass
-    return memory if wants_out(memory) else replace(memory, held=False)
+    if wants_out(memory):
+        return memory
+    known_good = inputs.condition is Condition.GOOD and not inputs.stays_out
+    return replace(memory, held=False, lowered=Announce.NORMAL if known_good else memory.lowered)
 
 
 def wants_out(memory: Memory) -> bool:
@@ -87,8 +92,19 @@ def _since(known: Instant | None, now: Instant) -> Instant:
     return now if known is None else known
 
 
+def _bad(memory: Memory, now: Instant) -> Memory:
+    return replace(memory, bad_since=_since(memory.known_bad_since, now), bad_before=None)
+
+
+def _adopted(memory: Memory, inputs: Inputs, now: Instant) -> Memory:
+    """Return what a service begins with whose routes were read: where they stand it stays until it is known better."""
+    if not inputs.carried:
+        return replace(memory, phase=Phase.OUT, since=now, lowered=Announce.NORMAL)
+    return replace(memory, phase=Phase.IN, since=now, lowered=inputs.carried_at or memory.lowered)
+
+
 def _out(memory: Memory, now: Instant) -> Memory:
-    return replace(memory, phase=Phase.OUT, since=now, unknown_since=None, held=False)
+    return replace(memory, phase=Phase.OUT, since=now, unknown_since=None, held=False, lowered=Announce.NORMAL)
 
 
 def _stay_or_leave(memory: Memory, inputs: Inputs, timing: Timing, now: Instant, *, may_leave: bool) -> Memory:

@@ -7,24 +7,12 @@ the service comes back as it does after any other absence, through warm-up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from popctl.model.instant import NEVER, Instant
+from popctl.model.instant import Instant
 from popctl.model.maintenance import Maintenance, Progress, Sessions, Stage
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
-
-_LONGEST_S = 366 * 86400.0
-"""Longer than a year is a typing error."""
-
-
-class MaintenanceError(ValueError):
-    """An order that cannot be meant."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
-        self.field = field
-        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,46 +22,6 @@ class Standing:
     announce: Announce
     reason: Reason
     until: Instant
-
-
-def check(maintenance: Maintenance, unix_s: float) -> None:
-    """Refuse an order that cannot be meant. Raises `MaintenanceError`."""
-    if not maintenance.reason.strip():
-        raise MaintenanceError("reason", "says nothing")
-    if not 0.0 <= maintenance.drain_s <= _LONGEST_S:
-        raise MaintenanceError("drain", f"{maintenance.drain_s:g} s is not a time to wait")
-    expires = maintenance.expires_unix_s
-    if expires is None:
-        return
-    if expires <= unix_s:
-        raise MaintenanceError("expiry", "is in the past")
-    if expires > unix_s + _LONGEST_S:
-        raise MaintenanceError("expiry", "is more than a year away")
-    if expires <= unix_s + maintenance.drain_s:
-        raise MaintenanceError("expiry", "comes before the drain is over: the service would never be withdrawn")
-
-
-def with_deadlines(maintenance: Maintenance, *, unix_s: float, now: Instant) -> Maintenance:
-    """Turn wall times into deadlines of this run. `unix_s` and `now` are the same moment on both clocks.
-
-    A wall clock that was set back cannot keep a drain going for longer than ordered.
-    """
-    left_s = min(max(maintenance.created_unix_s + maintenance.drain_s - unix_s, 0.0), maintenance.drain_s)
-    expires = maintenance.expires_unix_s
-    return replace(
-        maintenance,
-        began=now - (maintenance.drain_s - left_s),
-        drain_until=now + left_s,
-        expires=NEVER if expires is None else now + max(expires - unix_s, 0.0),
-    )
-
-
-def extended(maintenance: Maintenance, expires_unix_s: float | None, *, unix_s: float, now: Instant) -> Maintenance:
-    """Return the order with another expiry; what is under way goes on. Raises `MaintenanceError`."""
-    changed = replace(maintenance, expires_unix_s=expires_unix_s)
-    # Its drain is not begun again, so it cannot be the reason to refuse.
-    check(replace(changed, drain_s=0.0), unix_s)
-    return replace(changed, expires=NEVER if expires_unix_s is None else now + expires_unix_s - unix_s)
 
 
 def advance(

@@ -22,8 +22,6 @@ class Order:
     announce: Announce
     reason: Reason
     until: Instant = NEVER
-    drained: bool = False
-    """Graceful shutdown came before it."""
     forced: bool = False
     refuse_new: bool = False
     """The balancer takes no new SA for the service meanwhile."""
@@ -53,18 +51,8 @@ def _withdraws(intent: Intent, service: Service) -> bool:
 
 
 def _work(intent: Intent) -> Maintenance:
-    return Maintenance(
-        service=intent.target,
-        owner=intent.owner,
-        reason=intent.reason,
-        created_unix_s=intent.created_unix_s,
-        expires_unix_s=intent.expires_unix_s,
-        drain_s=intent.drain_s,
-        forced=intent.forced,
-        began=intent.drain_until - intent.drain_s,
-        drain_until=intent.drain_until,
-        expires=intent.expires,
-    )
+    began = intent.drain_until - intent.drain_s
+    return Maintenance(began=began, drain_until=intent.drain_until, expires=intent.expires)
 
 
 def _progress(intent: Intent, service: Service, pop: Pop, view: View, memory: Memory, now: Instant) -> Progress:
@@ -96,12 +84,10 @@ def _planned(intent: Intent | None, progress: Progress | None, pop: Pop) -> Iter
     standing = maintenance.standing(_work(intent), progress, pop.timing.convergence_s)
     if standing is None:
         return
-    drained = intent.drain_s > 0
     yield Order(
         standing.announce,
         standing.reason,
         standing.until,
-        drained=drained,
         forced=intent.forced,
         refuse_new=intent.refuse_new,
     )
@@ -110,9 +96,8 @@ def _planned(intent: Intent | None, progress: Progress | None, pop: Pop) -> Iter
 def _stop(pop: Pop, view: View, now: Instant) -> Iterator[Order]:
     if view.stopping_since is None:
         return
-    drain_s = pop.timing.stop_drain_s
-    drained_at = view.stopping_since + drain_s
+    drained_at = view.stopping_since + pop.timing.stop_drain_s
     if now < drained_at:
         yield Order(Announce.GRACEFUL_SHUTDOWN, Reason.STOPPING, drained_at)
     else:
-        yield Order(Announce.WITHDRAWN, Reason.STOPPING, drained=drain_s > 0)
+        yield Order(Announce.WITHDRAWN, Reason.STOPPING)

@@ -9,7 +9,7 @@ from popctl.model.instant import NEVER, Instant
 
 
 class Stage(StrEnum):
-    """How far a service under maintenance has got. It only ever moves on."""
+    """How far a service under maintenance has got. While the agent runs it only ever moves on."""
 
     DRAINING = "draining"
     """Graceful shutdown is announced; routers turn away."""
@@ -22,27 +22,21 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Maintenance:
-    """One order. Deadlines are of this run of the agent; its edge computes them once from the wall times."""
+    """The clock of one order, in instants of this run of the agent; `wire.intents_file` keeps it in wall time."""
 
-    service: str
-    owner: str
-    """From the authenticated identity, not from what the client says of itself."""
-    reason: str
-    created_unix_s: float
-    expires_unix_s: float | None = None
-    """None: until it is cancelled."""
-    drain_s: float = 0.0
-    """The longest that sessions are waited for, the drain included; 0 withdraws at once."""
-    forced: bool = False
-    """Whatever the guard says of the PoPs that are left."""
     began: Instant = 0.0
     drain_until: Instant = 0.0
+    """The longest that sessions are waited for, the drain included; `began` withdraws at once."""
     expires: Instant = NEVER
+    """From then on it means nothing any more; NEVER: until it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What must be remembered of a maintenance from turn to turn, and over a restart."""
+    """What must be remembered of a maintenance from turn to turn.
+
+    A restart finds it anew: the order's clock goes on, the meters count again, and what is announced stays meanwhile.
+    """
 
     stage: Stage = Stage.DRAINING
     since: Instant = 0.0

@@ -60,7 +60,7 @@ class Intent:
     reason: str
     owner: str
     created_unix_s: float
-    """Wall time, for display and for the state file."""
+    """Wall time, for display and for the state file. A WITHDRAW that replaces one has its time: its drain goes on."""
     drain_s: float = 0.0
     """WITHDRAW: how long graceful shutdown is announced first. DRAIN: how long until the deadline, 0 is none."""
     drain_until: Instant = 0.0

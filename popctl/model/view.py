@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from popctl.model.announce import Announce
 from popctl.model.balancer import BalancerActual
 from popctl.model.capacity import CALM, LoadState
 from popctl.model.damping import Ledger
@@ -69,12 +70,22 @@ class Memory:
     """When the service fell, newest last, inside the flap window."""
     bad_since: Instant | None = None
     """Since when health wants the service out, or has kept it out; None when enough backends are healthy."""
+    bad_before: Instant | None = None
+    """Since when it was bad as the agent before this one knew it: where `bad_since` begins if it is found bad again."""
     work: Progress | None = None
     """How far planned work has got; None without any."""
     ordered_since: Instant | None = None
     """Since when an order wants the service out."""
     held: bool = False
     """The guard refused what health or an order wants: at the lowest preference until nothing wants it any more."""
+    lowered: Announce = Announce.NORMAL
+    """How far it has been taken from routers without leaving. Nothing milder is announced before it is known to be good
+    and nothing wants it out."""
+
+    @property
+    def known_bad_since(self) -> Instant | None:
+        """Since when it has been bad as far as anybody knows: what others are told, and the next agent."""
+        return self.bad_before if self.bad_since is None else self.bad_since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

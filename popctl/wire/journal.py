@@ -26,6 +26,7 @@ from popctl.model.instant import NEVER, Instant
 from popctl.model.load import LoadSample
 from popctl.model.meter import DaemonDied, DaemonStarted, MeterEvent, MeterLost, Overloaded
 from popctl.model.observation import Intent, Observation
+from popctl.model.past import Past
 from popctl.model.playbook import Playbook, PlaybookInForce
 from popctl.model.probe import ProbeKey
 from popctl.model.route import Address, Community, LargeCommunity, Prefix, Route, RouteKey, RouteTable, route_table
@@ -57,6 +58,7 @@ class EventKind(StrEnum):
     METER_LOST = "m"
     PLAYBOOK = "b"
     LOAD_MEMORY = "r"
+    PAST = "p"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ Record: TypeAlias = (
     | FleetRecord
     | PlaybookInForce
     | LoadMemory
+    | Past
     | MeterEvent
 )
 
@@ -168,7 +171,9 @@ class TurnLine:
     decision: DecisionRecord | None = field(default=None)
 
 
-_Plain: TypeAlias = Actual | IntentsRecord | BalancerActual | FleetRecord | PlaybookInForce | LoadMemory | MeterEvent
+_Plain: TypeAlias = (
+    Actual | IntentsRecord | BalancerActual | FleetRecord | PlaybookInForce | LoadMemory | Past | MeterEvent
+)
 _PLAIN_KINDS: dict[EventKind, type[_Plain]] = {
     EventKind.ACTUAL: Actual,
     EventKind.INTENTS: IntentsRecord,
@@ -176,6 +181,7 @@ _PLAIN_KINDS: dict[EventKind, type[_Plain]] = {
     EventKind.FLEET: FleetRecord,
     EventKind.PLAYBOOK: PlaybookInForce,
     EventKind.LOAD_MEMORY: LoadMemory,
+    EventKind.PAST: Past,
     EventKind.LOAD: LoadSample,
     EventKind.DIED: DaemonDied,
     EventKind.STARTED: DaemonStarted,

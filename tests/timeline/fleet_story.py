@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from popctl.agent.events import FleetChanged
+from popctl.agent.events import FleetChanged, ServicesRestored
 from popctl.fleet.ledger import Ledger
 from popctl.fleet.line import Change, Entry, Snapshot, Write
 from popctl.fleet.store import LogEntry, MemoryStore, Stored
@@ -16,11 +16,14 @@ from popctl.model.fleet import FleetView, FloorPolicy, Record
 from popctl.model.floor import FleetSettings
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
+from popctl.wire.services_file import decode, encode
 from tests.pops import backend, ike, pop
 from tests.timeline.story import Story
 
 STEP_S = 0.02
 LEASE_S = 10.0
+UNIX_S = 1_800_000_000.0
+"""Wall time of second 0."""
 REFUSED, HUNG = "refused", "hung"
 
 
@@ -35,6 +38,7 @@ class Resident:
     connected: bool = False
     position: int = 0
     sent: Write | None = None
+    incarnation: int = 1
 
     @property
     def announces(self) -> bool:
@@ -84,6 +88,19 @@ class FleetStory:
         for number in (1, 2):
             story = self.pops[name].story
             (story.refuses if how == REFUSED else story.hangs)(number, begin=begin, end=end)
+
+    def agent_restarts(self, name: str, *, forgets: bool = False) -> None:
+        """Replace the agent of a PoP by another process; ExaBGP keeps the routes, and the disk its files."""
+        one = self.pops[name]
+        world = one.story.world
+        story = Story(one.story.pop, inherited=world.view().actual.routes, connects_at=self.now, now=self.now)
+        if not forgets:
+            kept = encode(world.past, unix_s=UNIX_S + self.now, now=self.now)
+            story.happens(self.now, ServicesRestored(decode(kept, unix_s=UNIX_S + self.now, now=self.now)))
+        number = one.incarnation + 1
+        ledger = Ledger(name, f"{name}-{number}", self.policy)
+        lease = self.store.grant(LEASE_S, self.now)
+        self.pops[name] = Resident(name, story, ledger, lease, incarnation=number)
 
     # Running it.
 
@@ -148,7 +165,7 @@ class FleetStory:
         if decision is not None and decision.desired.fleet is not None:
             before = self._view(one)
             wish = decision.desired.fleet
-            report = replace(wish.report, incarnation=f"{one.name}-1")
+            report = replace(wish.report, incarnation=f"{one.name}-{one.incarnation}")
             one.ledger.wish(replace(wish, report=report), self.now)
             after = self._view(one)
             if after != before:

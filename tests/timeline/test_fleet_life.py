@@ -89,6 +89,53 @@ def test_the_death_of_all_daemons_as_the_kernel_tells_it_is_certain() -> None:
     assert fleet.pops[ready].now()[0] is WITHDRAWN
 
 
+def frozen() -> FleetStory:
+    """Three of four PoPs turned bad while the store was away. Long after its return a common cause holds them."""
+    fleet = serving("ams", "fra", "lon", "par", until=30.0)
+    fleet.run_to(28.0)
+    fleet.store_up = False
+    fleet.healthy_at("par", begin=30.0, end=200.0)
+    for name in ("ams", "fra", "lon"):
+        fleet.fails_at(name, HUNG, begin=30.0, end=110.0)
+    fleet.run_to(40.0)
+    fleet.store_up = True
+    fleet.run_to(110.0)
+    assert fleet.pops["ams"].now() == (DEPREFERRED, Reason.COMMON_CAUSE, True)
+    return fleet
+
+
+def test_a_restart_does_not_end_a_freeze() -> None:
+    fleet = frozen()
+    carried = fleet.pops["ams"].story.world.view().actual.routes
+    fleet.agent_restarts("ams")
+    for name in ("ams", "fra", "lon"):
+        fleet.fails_at(name, HUNG, begin=110.5, end=200.0)
+    fleet.run_to(150.0)
+    assert fleet.pops["ams"].now() == (DEPREFERRED, Reason.COMMON_CAUSE, True)
+    assert [routes for _, routes in fleet.pops["ams"].story.orders] == [carried]
+
+
+def test_a_restart_of_a_frozen_fleet_tells_nobody_that_it_is_good() -> None:
+    fleet = frozen()
+    for name in ("ams", "fra", "lon"):
+        fleet.agent_restarts(name)
+        fleet.fails_at(name, HUNG, begin=110.5, end=200.0)
+    while fleet.now < 120.0:
+        fleet.run_to(fleet.now + 0.1)
+        for name in ("ams", "fra", "lon"):
+            assert not fleet.store.records[name].value.report.services["vpn"].good, f"{name} at {fleet.now}"
+    assert fleet.least_announcing == 4
+
+
+def test_a_pop_that_recovered_while_its_agent_was_away_is_good_as_soon_as_that_is_known() -> None:
+    fleet = frozen()
+    fleet.agent_restarts("ams")
+    fleet.healthy_at("ams", begin=110.5, end=200.0)
+    fleet.run_to(120.0)
+    assert fleet.pops["ams"].now() == (NORMAL, Reason.HEALTHY, False)
+    assert fleet.store.records["ams"].value.report.services["vpn"].good
+
+
 def test_a_held_pop_that_recovers_is_announced_normally_again() -> None:
     fleet = serving("ams", "fra")
     for name in fleet.names:

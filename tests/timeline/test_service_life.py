@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from popctl.agent.events import ActualChanged, IntentsChanged
+from popctl.agent.events import ActualChanged, IntentsChanged, ServicesRestored
 from popctl.core.decide import route_for
 from popctl.model.desired import Actual
 from popctl.model.observation import IntentKind, Outcome
+from popctl.model.past import Past, ServicePast
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
 from popctl.model.route import GRACEFUL_SHUTDOWN, RouteKey, RouteTable, route_table
@@ -160,6 +161,52 @@ def test_a_fall_is_followed_by_a_hold_down_that_doubles() -> None:
     story.run_to(399)
     returns = [at for at, announce in story.transitions if announce == "normal"]
     assert returns == [12.0, 35.0, 90.0, 180.0], "15 s after 20, 30 s after 60, 60 s after 120"
+
+
+def test_a_restart_does_not_end_a_hold_down() -> None:
+    story = Story(pop(backends=(backend(1, ike()),)))
+    begin = 0.0
+    for fall in (20.0, 60.0, 120.0):
+        story.passes(1, begin=begin, end=fall)
+        story.refuses(1, begin=fall, end=fall + 1)
+        begin = fall + 1
+    story.run_to(130.0)
+    again = Story(story.pop, now=130.0, connects_at=130.0)
+    again.happens(130.0, ServicesRestored(story.world.past))
+    again.passes(1, begin=130.0, end=400)
+    again.expect(179.9, WITHDRAWN, Reason.FLAP_HOLD_DOWN)
+    again.expect(180.0, NORMAL, Reason.HEALTHY)
+
+
+def test_what_is_remembered_of_services_that_are_not_configured_any_more_is_forgotten() -> None:
+    story = Story(pop(), inherited=carried())
+    story.happens(0.0, ServicesRestored(Past({"gone": ServicePast(flaps=(-5.0,))})))
+    story.run_to(1.0)
+    assert "gone" not in story.world.past.services
+
+
+def test_a_pop_that_was_bad_leaves_only_when_it_is_found_bad_again() -> None:
+    story = Story(pop(backends=(backend(1, ike()),)), inherited=carried())
+    story.happens(0.0, ServicesRestored(Past({"vpn": ServicePast(bad_since=-20.0)})))
+    story.expect(2.0, NORMAL, Reason.HELD_UNKNOWN)
+    story.passes(1, begin=2.5, end=60)
+    story.run_to(59)
+    assert story.transitions == [(0.0, "normal")]
+    assert story.world.past.services == {}
+
+
+def test_attributes_that_changed_with_a_reload_do_not_hide_how_far_a_service_had_been_lowered() -> None:
+    router = neighbor()
+    changed = {rung: replace(one, med=77) for rung, one in router.attributes.items()}
+    story = Story(pop(neighbors=(replace(router, attributes=changed),)), inherited=carried())
+    story.happens(0.0, ServicesRestored(Past({"vpn": ServicePast(lowered=Announce.DEPREFERRED)})))
+    story.expect(1.0, Announce.DEPREFERRED, Reason.HELD_UNKNOWN)
+
+
+def test_what_routers_have_beats_what_a_file_says_of_it() -> None:
+    story = Story(pop(), inherited=carried())
+    story.happens(0.0, ServicesRestored(Past({"vpn": ServicePast(lowered=SHUTDOWN)})))
+    story.expect(1.0, NORMAL, Reason.HELD_UNKNOWN)
 
 
 def test_the_reason_during_a_hold_down_says_so() -> None:

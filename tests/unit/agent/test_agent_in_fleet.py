@@ -87,6 +87,18 @@ async def test_a_withdraw_that_would_be_held_is_refused_where_that_was_asked_for
         assert (await client.post("/v1/intents", json=order | {"force": True})).status == 200
 
 
+async def test_planned_work_that_is_held_and_extended_stays_at_graceful_shutdown(tmp_path: Path) -> None:
+    async with two(tmp_path) as (ams, fra), api_rig.client_of(fra) as client:
+        all_refuse(ams)
+        await eventually_async(lambda: not ams.speaker.actual.routes)
+        await client.post("/v1/intents", json=api_rig.withdraw(drain_s=0.1))
+        await eventually_async(lambda: decided(fra) == (Announce.GRACEFUL_SHUTDOWN, Reason.FLEET_FLOOR, True))
+        drained = fra.speaker.wanted
+        answer = await client.post("/v1/intents", json=api_rig.withdraw(expires_s=3600))
+        assert decode(await answer.read(), OrderReply).services[0].announce == "graceful-shutdown"
+        assert fra.speaker.wanted == drained
+
+
 async def test_the_fleet_can_be_asked_for_over_the_api(tmp_path: Path) -> None:
     async with two(tmp_path) as (ams, _), api_rig.client_of(ams) as client:
         answer = await client.get("/v1/fleet")

@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from popctl.cli.exits import Exit
+from popctl.model.past import Past, ServicePast
+from popctl.wire.services_file import decode, encode
 from tests.certificates import CLIENT, SERVER, Authority, Issued
 from tests.eventually import eventually_async
 from tests.unit.cli.command_line import Ended, popctl
@@ -96,6 +99,20 @@ async def test_agent_is_ordered_from_elsewhere_and_takes_over_a_renewed_certific
         listed = await site.popctl(site.alice, "status", "--json")
         assert [order["owner"] for order in listed.json["intents"]] == ["cn:alice"]
         assert process.poll() is None
+
+
+async def test_agent_begins_with_what_services_have_been_through_and_keeps_that(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    fallen = ServicePast(flaps=(-5.0,))
+    kept = tmp_path / "services.json"
+    kept.write_bytes(encode(Past({"vpn": fallen, "gone": fallen}), unix_s=time.time(), now=0.0))
+
+    def in_step() -> bool:
+        past = decode(kept.read_bytes(), unix_s=time.time(), now=0.0)
+        return past.services.keys() == {"vpn"} and '{"p":' in (tmp_path / "journal.jsonl").read_text()
+
+    with site.agent():
+        await eventually_async(in_step)
 
 
 def test_second_agent_on_the_same_socket_ends_with_a_line_and_71(tmp_path: Path) -> None:

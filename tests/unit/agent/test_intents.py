@@ -97,6 +97,13 @@ def test_a_drain_with_a_deadline_and_an_end_comes_back_as_it_was(tmp_path: Path)
     assert late.cuts(7.0)
 
 
+@pytest.mark.parametrize(("unix_s", "expires"), [(1000.0, 7207.0), (1300.0, 6907.0), (8200.0, 7.0), (9999.0, 7.0)])
+def test_the_end_of_an_order_becomes_a_moment_of_this_run(tmp_path: Path, unix_s: float, expires: float) -> None:
+    IntentStore(tmp_path / "state.json").save((replace(WITHDRAW, expires_unix_s=8200.0),))
+    (loaded,) = IntentStore(tmp_path / "state.json").load(unix_s=unix_s, now=7.0)
+    assert loaded.expires == expires
+
+
 def test_file_of_the_format_before_a_fleet_is_read_and_written_anew_with_force(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_bytes(encode_state((DRAIN,), 2))

@@ -14,9 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from popctl.agent.events import ServicesRestored
 from popctl.agent.journal import Journal
 from popctl.agent.replay import Replayed, ReplayError, replay
+from popctl.model.announce import Announce
 from popctl.model.observation import DrainEnd, IntentKind
+from popctl.model.past import Past, ServicePast
+from popctl.model.reason import Reason
 from popctl.wire.errors import WireError
 from popctl.wire.journal import StartLine, decode
 from tests.pops import backend, balanced, ike, pop
@@ -57,6 +61,24 @@ def test_replay_decides_the_same_as_the_agent_did(tmp_path: Path) -> None:
     lived(tmp_path / "journal")
     turns = replayed(tmp_path / "journal")
     assert len(turns) > 10
+    assert all(turn.identical for turn in turns)
+
+
+def test_replay_decides_the_same_about_what_was_remembered_over_a_restart(tmp_path: Path) -> None:
+    story = Story(POP)
+    journal = Journal(
+        tmp_path / "journal", world=story.world, config_text="pop: {}", source="test", wall_clock=lambda: 1.7e9
+    )
+    journal.open(0.0)
+    story.sinks.append(journal)
+    past = ServicePast(flaps=(-30.25, -5.5), bad_since=-5.5, lowered=Announce.DEPREFERRED)
+    story.happens(0.0, ServicesRestored(Past({"vpn": past})))
+    story.passes(1, begin=0.1, end=100)
+    story.passes(2, begin=0.3, end=100)
+    story.run_to(100.0)
+    journal.close()
+    turns = replayed(tmp_path / "journal")
+    assert Reason.FLAP_HOLD_DOWN in {one.reason for turn in turns if turn.decided for one in turn.decided.services}
     assert all(turn.identical for turn in turns)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from popctl.agent.intents import IntentStore
 from popctl.model.observation import Intent, IntentKind
@@ -15,6 +18,8 @@ from popctl.wire.intents_file import decode_state
 from popctl.wire.preview_api import WithdrawPreview
 from tests.eventually import eventually_async
 from tests.unit.agent import api_rig
+
+ORDER = Intent(kind=IntentKind.WITHDRAW, target="vpn", reason="swap", owner="amy", created_unix_s=0.0)
 
 
 async def test_an_order_that_expires_brings_the_service_back_and_leaves_the_books(tmp_path: Path) -> None:
@@ -42,6 +47,75 @@ async def test_the_end_of_an_order_is_known_after_a_restart(tmp_path: Path) -> N
         (order,) = decode(await (await client.get("/v1/intents")).read(), Intents).intents
         assert order.expires_in_s is not None
         assert 3590 < order.expires_in_s <= 3600
+
+
+async def test_an_extension_moves_only_the_end(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        await client.post("/v1/intents", json=api_rig.withdraw(drain_s=60, expires_s=3600))
+        (before,) = agent.store.intents
+        await client.post("/v1/intents", json=api_rig.withdraw(drain_s=60, expires_s=7200))
+        (after,) = agent.store.intents
+    assert after.expires > before.expires + 3500
+    assert before.expires_unix_s is not None
+    assert after.expires_unix_s is not None
+    assert after.expires_unix_s > before.expires_unix_s + 3500
+    assert after == replace(before, expires=after.expires, expires_unix_s=after.expires_unix_s)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_an_extension_after_the_drain_does_not_forget_that_there_was_one(
+    tmp_path: Path, *, restarted: bool
+) -> None:
+    pop, later_s = api_rig.small_pop(tmp_path), 0.0
+    if restarted:
+        began = time.time() - 100.0
+        IntentStore(pop.paths.state_file).save((replace(ORDER, created_unix_s=began, drain_s=60.0),))
+
+    def clock() -> float:
+        return time.monotonic() + later_s
+
+    async with api_rig.running(pop, api_clock=clock) as agent, api_rig.client_of(agent) as client:
+        if not restarted:
+            await client.post("/v1/intents", json=api_rig.withdraw(drain_s=60))
+        (before,) = agent.store.intents
+        later_s = 100.0
+        await client.post("/v1/intents", json=api_rig.withdraw(expires_s=7200))
+        (after,) = agent.store.intents
+    assert (after.drain_s, after.drain_until, after.created_unix_s) == (60.0, before.drain_until, before.created_unix_s)
+
+
+async def test_a_second_order_in_a_hurry_cuts_the_drain_short_and_keeps_its_beginning(tmp_path: Path) -> None:
+    later_s = 0.0
+
+    def clock() -> float:
+        return time.monotonic() + later_s
+
+    pop = api_rig.small_pop(tmp_path)
+    async with api_rig.healthy(pop, api_clock=clock) as agent, api_rig.client_of(agent) as client:
+        await client.post("/v1/intents", json=api_rig.withdraw(drain_s=60))
+        (before,) = agent.store.intents
+        later_s = 20.0
+        await client.post("/v1/intents", json=api_rig.withdraw())
+        (after,) = agent.store.intents
+    assert 20.0 <= after.drain_s < 25.0
+    assert after.drain_until - after.drain_s == pytest.approx(before.drain_until - before.drain_s)
+    assert after.created_unix_s == before.created_unix_s
+
+
+async def test_an_order_after_one_that_has_expired_has_a_drain_of_its_own(tmp_path: Path) -> None:
+    later_s = 0.0
+
+    def clock() -> float:
+        return time.monotonic() + later_s
+
+    pop = api_rig.small_pop(tmp_path)
+    async with api_rig.healthy(pop, api_clock=clock) as agent, api_rig.client_of(agent) as client:
+        await client.post("/v1/intents", json=api_rig.withdraw(expires_s=30))
+        later_s = 31.0
+        await client.post("/v1/intents", json=api_rig.withdraw(drain_s=60))
+        (after,) = agent.store.intents
+    assert after.drain_s == 60.0
+    assert after.drain_until > time.monotonic() + 31.0
 
 
 def test_an_order_that_expired_while_the_agent_was_away_means_nothing_when_it_is_back(tmp_path: Path) -> None:
