@@ -186,7 +186,20 @@ def _absolute(value: object) -> Path:
     text = _text(value, "/run/popctl/api.sock")
     if not text.startswith("/") or not text.isprintable():
         raise refuse("is not an absolute path", "write it from the root, like /run/popctl/api.sock")
-    return Path(text)
+    if not _names_a_file(text):
+        raise refuse("is not the path of a file", "end it with a name, and leave `..` out")
+    return _one_way(text)
+
+
+def _names_a_file(text: str) -> bool:
+    """Whether it ends with a name and does not go back: else it names a folder, or one file in many ways."""
+    names = text.split("/")
+    return names[-1] not in {"", "."} and ".." not in names
+
+
+def _one_way(text: str) -> Path:
+    """Return the path so that two are equal if they are. Two slashes at the start would be kept as they are."""
+    return Path("/" + text.lstrip("/"))
 
 
 def _socket(value: object) -> Path:
@@ -197,11 +210,11 @@ def _socket(value: object) -> Path:
 
 
 def _secret_file(value: object) -> Path:
-    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable() or not _names_a_file(value):
         # It may be the secret itself, put here by mistake.
         remedy = "put the secret into a file of its own and name that file, like /etc/popctl/secrets/upstream-a"
         raise refuse("is not an absolute path of a file", remedy, found="a value that is not shown")
-    return Path(value)
+    return _one_way(value)
 
 
 def _argument(value: object) -> str:
@@ -243,7 +256,9 @@ def _vici(value: object) -> ViciEndpoint:
     example = "unix:///run/charon.vici or tcp://10.0.0.1:4502"
     scheme, _, rest = _text(value, example).partition("://")
     if scheme == "unix" and rest.startswith("/") and rest.isprintable() and len(rest.encode()) <= _UNIX_PATH_MAX:
-        return ViciEndpoint(path=Path(rest))
+        if _names_a_file(rest):
+            return ViciEndpoint(path=_one_way(rest))
+        raise refuse("is not the path of a socket", f"write it like {example}")
     host, _, port = rest.rpartition(":")
     if scheme == "tcp" and port.isascii() and port.isdigit() and 0 < int(port) <= _MAX_PORT:
         try:

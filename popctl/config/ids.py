@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from popctl.config import kept_files
 from popctl.config.errors import Problem
 from popctl.wire.errors import WireError
 from popctl.wire.registry import Place, Record, decode, succeed
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
 
 
 def record_path(pop: Pop) -> Path:
-    """Return where the record is kept: beside the orders, for it must live as long."""
-    state = pop.paths.state_file
-    return state.with_name(f"{state.stem}.ids{state.suffix}")
+    """Return where the record is kept."""
+    return kept_files.record_of_ids(pop.paths.state_file)
 
 
 def followed(pop: Pop, *, unix_s: float) -> tuple[Record | None, tuple[Problem, ...]]:

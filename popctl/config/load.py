@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from popctl.config import checks_api, checks_balancer, checks_capacity, checks_fleet, checks_probes, checks_routing
+from popctl.config import (
+    checks_api,
+    checks_balancer,
+    checks_capacity,
+    checks_fleet,
+    checks_paths,
+    checks_probes,
+    checks_routing,
+)
 from popctl.config.build import build
 from popctl.config.errors import ConfigError, Problem
 from popctl.config.secret_files import SecretReader, collect, read_secret_file
@@ -21,6 +29,7 @@ _MAX_BYTES = 8 * 1024 * 1024
 _CHECKS = (
     *checks_routing.CHECKS,
     *checks_probes.CHECKS,
+    *checks_paths.CHECKS,
     *checks_balancer.CHECKS,
     *checks_fleet.CHECKS,
     *checks_capacity.CHECKS,
