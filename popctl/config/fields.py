@@ -144,6 +144,19 @@ def duration(low_s: float, high_s: float) -> Callable[[object], float]:
     return read
 
 
+def whole_seconds(low_s: int, high_s: int) -> Callable[[object], int]:
+    """Return a reader of durations within bounds that whoever takes them cannot divide: whole seconds."""
+    within = duration(low_s, high_s)
+
+    def read(value: object) -> int:
+        seconds = within(value)
+        if not seconds.is_integer():
+            raise refuse("is not a whole number of seconds", f"use {math.ceil(seconds)}s")
+        return int(seconds)
+
+    return read
+
+
 def _hold_time(value: object) -> int:
     seconds = _seconds(value)
     if seconds in {1.0, 2.0}:
@@ -325,6 +338,9 @@ Community: TypeAlias = Annotated[route.Community, PlainValidator(_community), Ki
 LargeCommunity: TypeAlias = Annotated[route.LargeCommunity, PlainValidator(_large_community), Kind("large community")]
 Asn: TypeAlias = Annotated[int, PlainValidator(_asn), Kind("AS number")]
 HoldTime: TypeAlias = Annotated[int, PlainValidator(_hold_time), Kind("duration, whole seconds")]
+WholeSeconds: TypeAlias = Annotated[
+    int, PlainValidator(whole_seconds(1, 86400)), Kind("duration, whole seconds, 1s..24h")
+]
 LeaseTime: TypeAlias = Annotated[float, PlainValidator(_lease), Kind("duration, 1s..5m")]
 Duration: TypeAlias = Annotated[float, PlainValidator(duration(0.0, 86400.0)), Kind("duration, 0..24h")]
 Interval: TypeAlias = Annotated[float, PlainValidator(duration(0.02, 3600.0)), Kind("duration, 20ms..1h")]

@@ -19,6 +19,7 @@ from popctl.wire import packet
 from popctl.wire.packet import UDP
 from tests.balancers import CLIENT4, VIP4, server_spi
 
+FOR_EVER = "the kernel counts whole seconds, and takes 0 for ever; use whole seconds, 1 or more"
 INVENTORY = Path(__file__).parents[2] / "data" / "balancer" / "inventory.yaml"
 
 
@@ -118,6 +119,19 @@ def test_a_bad_inventory_names_key_and_remedy(
     with pytest.raises(InventoryError) as refused:
         load(file)
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        *(("timeout_s", value, f"a memory of {value} s: {FOR_EVER}") for value in (0, 0.2, -1, 1.5)),
+        ("size", 0, "room for 0 clients; use a whole number, 1 or more"),
+    ],
+)
+def test_a_memory_of_clients_without_an_end_is_refused(tmp_path: Path, key: str, value: float, message: str) -> None:
+    with pytest.raises(InventoryError) as refused:
+        load(changed(tmp_path, lambda d: d["services"]["vpn"]["balancer"].update(affinity={key: value})))
+    assert str(refused.value) == f"services.vpn.balancer.affinity.{key}: {message}"
 
 
 def changed(directory: Path, change: Callable[[dict[str, Any]], object]) -> Path:
