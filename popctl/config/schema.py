@@ -10,7 +10,6 @@ from pydantic import Field
 
 from popctl.config import defaults
 from popctl.config.fields import (
-    AbsolutePath,
     Address,
     Asn,
     Community,
@@ -22,11 +21,9 @@ from popctl.config.fields import (
     Name,
     Prefix,
     RouterId,
-    SecretFile,
     Share,
-    SocketPath,
-    Vici,
 )
+from popctl.config.locators import AbsolutePath, SecretFile, SocketPath, Vici
 from popctl.config.schema_api import Api
 from popctl.config.schema_balancer import Balancer, Forward, ServiceBalancer, SpiPlan
 from popctl.config.schema_capacity import Capacity, Load

@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from popctl.config import defaults
-from popctl.config.fields import Address, Duration, Label, SecretFile, WholeSeconds, Word
+from popctl.config.fields import Address, Duration, Label, WholeSeconds, Word
+from popctl.config.locators import SecretFile
 from popctl.config.schema_probes import Section
 
 

@@ -3,7 +3,8 @@
 from pydantic import Field
 
 from popctl.config import defaults
-from popctl.config.fields import AbsolutePath, Name, Positive, Seconds, Share, StoreUrl
+from popctl.config.fields import Name, Positive, Seconds, Share
+from popctl.config.locators import AbsolutePath, StoreUrl
 from popctl.config.schema_probes import Count, Section
 
 
