@@ -19,6 +19,7 @@ _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SCALED = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([kMG])")
 _SCALE = {"k": 1e3, "M": 1e6, "G": 1e9}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_EVERY_HOST = IPv4Address(0xFFFFFFFF)
 _AS_TRANS = 23456
 _PREFIX_LENGTH = re.compile(r"[0-9]{1,3}")
 _MAX_U32 = 0xFFFFFFFF
@@ -59,7 +60,7 @@ def _address(value: object) -> route.Address:
         raise refuse("is not an IP address", "write it like 192.0.2.1 or 2001:db8::1") from None
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         raise refuse("has a zone, which BGP cannot carry", "use an address without '%'")
-    if address.is_unspecified or address.is_multicast:
+    if address.is_unspecified or address.is_multicast or address == _EVERY_HOST:
         raise refuse("is not the address of one host", "use a unicast address")
     return address
 

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import PlainValidator
 
+from popctl.config.errors import HIDDEN
 from popctl.config.fields import Kind, read_text, refuse
 from popctl.model.pop import ViciEndpoint
 
@@ -50,7 +51,7 @@ def _secret_file(value: object) -> Path:
     if not isinstance(value, str) or not value.startswith("/") or not value.isprintable() or not _names_a_file(value):
         # It may be the secret itself, put here by mistake.
         remedy = "put the secret into a file of its own and name that file, like /etc/popctl/secrets/upstream-a"
-        raise refuse("is not an absolute path of a file", remedy, found="a value that is not shown")
+        raise refuse("is not an absolute path of a file", remedy, found=HIDDEN)
     return _one_way(value)
 
 
@@ -64,7 +65,7 @@ def _url(value: object) -> str:
     except ValueError:
         raise refuse("is not a URL", "write it like http://{address}:8080/health") from None
     if parts.username is not None or parts.password is not None:
-        raise refuse("has credentials in it", "leave them out", found="a value that is not shown")
+        raise refuse("has credentials in it", "leave them out", found=HIDDEN)
     return text
 
 
@@ -95,7 +96,7 @@ def _store_url(value: object) -> str:
     if not plain or not text.isprintable() or " " in text:
         raise refuse("is not the client URL of a member of etcd", f"write it like {example}")
     if parts.username is not None or parts.password is not None:
-        raise refuse("has credentials in it", "use certificates instead", found="a value that is not shown")
+        raise refuse("has credentials in it", "use certificates instead", found=HIDDEN)
     return text
 
 
