@@ -140,7 +140,9 @@ class Meter(Section):
     port: Port | None = Field(default=None, description="TCP port.")
     ca: AbsolutePath | None = Field(default=None, description="Certificate of the authority that signed the meter's.")
     certificate: AbsolutePath | None = Field(default=None, description="Own certificate.")
-    key: AbsolutePath | None = Field(default=None, description="File with its key.")
+    key: AbsolutePath | None = Field(
+        default=None, description="File with its key (PEM, not encrypted); no access for other users."
+    )
 
 
 class Backend(Section):

@@ -13,7 +13,7 @@ class FleetTls(Section):
 
     ca: AbsolutePath = Field(description="Certificate of the authority that signed the store's certificates.")
     certificate: AbsolutePath = Field(description="Own certificate.")
-    key: AbsolutePath = Field(description="File with its key.")
+    key: AbsolutePath = Field(description="File with its key (PEM, not encrypted); no access for other users.")
 
 
 class Floor(Section):
