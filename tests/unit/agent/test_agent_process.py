@@ -97,6 +97,11 @@ async def test_agent_is_ordered_from_elsewhere_and_takes_over_a_renewed_certific
         await eventually_async(lambda: site.logged("API is open") == 2, within_s=30)
         listed = await site.popctl(site.alice, "status", "--json")
         assert [order["owner"] for order in listed.json["intents"]] == ["cn:alice"]
+
+        site.configuration.write_text(site.configuration.read_text().replace("cn:alice", "cn:bob"))
+        process.send_signal(signal.SIGHUP)
+        await eventually_async(lambda: site.logged("API is open") == 3, within_s=30)
+        assert (await site.popctl(site.alice, "whoami")).code == Exit.NO_PERMISSION
         assert process.poll() is None
 
 
