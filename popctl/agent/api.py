@@ -28,6 +28,7 @@ from popctl.agent.intents import IntentStore
 from popctl.agent.loop import Loop
 from popctl.agent.metrics import Reading
 from popctl.agent.sa_watch import SaWatch
+from popctl.config import kept_files
 from popctl.listen.errors import ListenError
 from popctl.listen.serve import Bounds, Listener, serving
 from popctl.model.listen import RemoteApi, UnixEndpoint
@@ -66,7 +67,7 @@ class Api:
         self._build = build
         self._reporter = Reporter(pop, loop, last_seen, clocks.monotonic, build, watch)
         self._store = store
-        self.audit = AuditLog(store.path.with_name("audit.jsonl"), wall=clocks.wall, monotonic=clocks.monotonic)
+        self.audit = AuditLog(store.path.with_name(kept_files.AUDIT), wall=clocks.wall, monotonic=clocks.monotonic)
         self.desk = Desk(pop, loop, store, self._reporter, clocks, self.audit)
         """Where orders are taken."""
         self.remote: Listener | None = None

@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from popctl.config import kept_files
+
 _MODE = 0o600
 
 
@@ -31,7 +33,7 @@ def replace_durably(path: Path, content: bytes) -> None:
     Raises:
         StateWriteError: nothing was changed.
     """
-    temporary = path.with_name(f"{path.name}.new")
+    temporary = kept_files.unfinished(path)
     try:
         before = path.read_bytes() if path.exists() else None
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

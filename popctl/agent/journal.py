@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
@@ -26,6 +27,7 @@ from popctl.agent.events import (
     TablesInherited,
 )
 from popctl.agent.world import World
+from popctl.config.kept_files import older_journals
 from popctl.core.decide import Decision
 from popctl.model.balancer import BalancerActual
 from popctl.model.capacity import LoadMemory
@@ -42,7 +44,6 @@ from popctl.wire import journal as wire
 _LOG = structlog.get_logger("popctl.journal")
 
 MAX_BYTES = 64 * 2**20
-KEPT_FILES = 4
 FLUSH_EVERY_S = 1.0
 
 
@@ -162,11 +163,10 @@ class Journal:
     def _rotate(path: Path) -> None:
         if not path.exists():
             return
-        for number in range(KEPT_FILES - 1, 0, -1):
-            older = path.with_name(f"{path.name}.{number}")
-            if older.exists():
-                older.replace(path.with_name(f"{path.name}.{number + 1}"))
-        path.replace(path.with_name(f"{path.name}.1"))
+        places = (path, *older_journals(path))
+        for younger, older in reversed(tuple(pairwise(places))):
+            if younger.exists():
+                younger.replace(older)
 
 
 def event_of(record: wire.Record, fleet: FleetView) -> Event:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from popctl.agent.kept_file import KeptFile
+from popctl.config import kept_files
 from popctl.model.capacity import LoadMemory, LoadSettings
 from popctl.wire.errors import WireError
 from popctl.wire.load_file import decode, encode
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _LOG = structlog.get_logger("popctl.load")
 
-FILE: Final = "load.json"
+FILE: Final = kept_files.LOAD
 """Beside the state file."""
 
 

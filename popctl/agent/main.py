@@ -37,13 +37,13 @@ from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.notify import Notifier
 from popctl.agent.parts import lasting
 from popctl.agent.playbook_file import PlaybookFile
+from popctl.agent.reload import may_follow
 from popctl.agent.sa_watch import SaWatch
 from popctl.agent.services_store import FILE as SERVICES_FILE
 from popctl.agent.services_store import ServicesKeeper
 from popctl.agent.steering import Steering
 from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
-from popctl.config.errors import ConfigError
 from popctl.lb.counters import read_counters_here
 from popctl.model.pop import Pop
 from popctl.senses.runner import Senses
@@ -239,7 +239,7 @@ class Agent:
             number = await self._signals.get()
             if number is not signal.SIGHUP:
                 return await self._stop()
-            if await self._new_configuration_is_good():
+            if await may_follow(self._configured, self._loop):
                 self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
                 await self._speaker.release()
                 return Ending.REPLACE
@@ -256,14 +256,6 @@ class Agent:
             _LOG.error("stopped without proof of the last withdraw", pending=sorted(map(str, actual.pending)))
             return Ending.UNPROVEN
         return Ending.STOPPED
-
-    async def _new_configuration_is_good(self) -> bool:
-        try:
-            await asyncio.to_thread(Configured.load, self._configured.source)
-        except ConfigError as error:
-            _LOG.error("new configuration refused; the present one stays in force", problems=str(error).splitlines())
-            return False
-        return True
 
     async def _watch(self) -> None:
         """Tell the service manager that we live, only while the loop turns."""

@@ -17,6 +17,7 @@ from popctl.agent.journal import event_of
 from popctl.agent.world import World
 from popctl.config.errors import ConfigError
 from popctl.config.load import parse as parse_config
+from popctl.config.tls_files import look_away
 from popctl.model.instant import NEVER, Instant
 from popctl.model.pop import Pop
 from popctl.wire.errors import WireError
@@ -90,7 +91,7 @@ def _turn(world: World, number: int, line: TurnLine) -> Replayed | None:
 
 def _parse(line: StartLine) -> Pop:
     """Return the PoP of a start line. Secrets decide nothing, and a journal has none: any text stands in for them."""
-    return parse_config(line.config, line.source, read_secret=lambda _: "not-in-the-journal", look=lambda *_: ())
+    return parse_config(line.config, line.source, read_secret=lambda _: "not-in-the-journal", look=look_away)
 
 
 def _tell(turn: Replayed, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from popctl.agent.kept_file import KeptFile
+from popctl.config import kept_files
 from popctl.model.announce import Announce
 from popctl.model.past import Past
 from popctl.wire.errors import WireError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _LOG = structlog.get_logger("popctl.state")
 
-FILE: Final = "services.json"
+FILE: Final = kept_files.SERVICES
 """Beside the state file."""
 
 

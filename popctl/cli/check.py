@@ -97,10 +97,15 @@ def _generate(pop: Pop, directory: Path, user: str) -> tuple[tuple[Problem, ...]
     from popctl.bgp.errors import ExaBgpMissingError  # noqa: PLC0415
 
     try:
+        # ExaBGP insists that the user exists, which says nothing about a configuration that is checked elsewhere.
+        user_here = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        what = "this user id has no name on this host, which ExaBGP asks for"
+        return (_problem("(user)", str(os.geteuid()), what, "run this as a user that the host knows"),), {}
+    try:
         installation = _installation(directory, user)
         files = render.render(pop, installation)
-        # ExaBGP insists that the user exists, which says nothing about a configuration that is checked elsewhere.
-        judged = render.render(pop, replace(installation, user=pwd.getpwuid(os.geteuid()).pw_name))
+        judged = render.render(pop, replace(installation, user=user_here))
         complaints = validate.validate(judged, _exabgp())
     except render.RenderError as error:
         remedy = "change the configuration or the folder; see docs/configuration.md"

@@ -17,6 +17,7 @@ import yaml
 from popctl.config.errors import ConfigError
 from popctl.config.load import load as load_configuration
 from popctl.config.secret_files import SecretFileError, read_secret_file
+from popctl.config.tls_files import look_away
 from popctl.core.balance import problems as table_problems
 from popctl.core.rendezvous import build
 from popctl.core.seeds import recipes, whole, with_services
@@ -78,7 +79,7 @@ def load(path: Path) -> BalancerInventory:
 def _of_agent(path: Path) -> BalancerInventory:
     """Read the agent's own configuration: the same plan, services and rows."""
     try:
-        pop = load_configuration(path, read_secret=_secret_or_stand_in)
+        pop = load_configuration(path, read_secret=_secret_or_stand_in, look=look_away)
     except ConfigError as error:
         raise InventoryError(
             tuple(Problem(key=one.path, text=one.problem, remedy=one.remedy) for one in error.problems)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from popctl.config.checks_routing import duplicates, problem
 from popctl.config.errors import Problem
-from popctl.config.tls_files import FileLook
 
 if TYPE_CHECKING:
     from popctl.config.shape import Parts
@@ -34,15 +33,6 @@ def own_address(parts: Parts) -> Iterator[Problem]:
             if address.version == prefix.version and address in prefix:
                 what = f"is in {prefix}, which every PoP announces: orders would reach another one"
                 yield problem(("api", "address"), address, what, "use an address of this host alone")
-
-
-def files(parts: Parts, look: FileLook) -> Iterator[Problem]:
-    """Certificate, key and authority can be used: a new configuration must not take the API away."""
-    if parts.api is None or "api" in parts.broken:
-        return
-    written = parts.api
-    for flaw in look(written.certificate, written.key, written.client_ca):
-        yield problem(("api", flaw.key), getattr(written, flaw.key), flaw.problem, flaw.remedy)
 
 
 def _names(parts: Parts, role: str) -> Iterator[tuple[int, str]]:

@@ -15,6 +15,7 @@ from popctl.wire import spi_lint
 if TYPE_CHECKING:
     from popctl.config import schema
     from popctl.config.shape import Parts, Placed
+    from popctl.model.route import Address
 
 _MARK_LOW = 0xFFFF
 _LARGEST_TABLE = 0x7FFFFFFF
@@ -57,15 +58,31 @@ def vips_are_of_the_service(parts: Parts) -> Iterator[Problem]:
             seen.setdefault(vip, part.key)
 
 
-def vips_are_not_backends(parts: Parts) -> Iterator[Problem]:
-    """A probe or a packet sent to a VIP does not reach one backend, but whichever the balancer picks."""
+def vips_are_nobody_elses(parts: Parts) -> Iterator[Problem]:
+    """What is sent to a VIP reaches whichever backend the balancer picks: no host or router is asked for there."""
     vips = {vip for part in _balanced(parts) if part.value.balancer for vip in part.value.balancer.vips}
+    for path, address, remedy in (*_of_backends(parts), *_of_sessions(parts)):
+        if address in vips:
+            yield problem(path, address, "is a VIP", remedy)
+
+
+def _of_backends(parts: Parts) -> Iterator[tuple[KeyPath, Address | None, str]]:
+    remedy = "use the backend's own address"
     for part in parts.backends:
-        for key in ("address", "ipv4", "ipv6"):
-            path: KeyPath = (*part.path, "address") if key == "address" else (*part.path, "forward", key)
-            found = part.value.address if key == "address" else getattr(part.value.forward, key)
-            if found in vips:
-                yield problem(path, found, "is a VIP", "use the backend's own address")
+        forward = part.value.forward
+        yield (*part.path, "address"), part.value.address, remedy
+        yield (*part.path, "forward", "ipv4"), forward.ipv4, remedy
+        yield (*part.path, "forward", "ipv6"), forward.ipv6, remedy
+
+
+def _of_sessions(parts: Parts) -> Iterator[tuple[KeyPath, Address | None, str]]:
+    remedy = "use an address of this host alone"
+    for part in parts.neighbors:
+        hops = part.value.next_hops
+        yield (*part.path, "address"), part.value.address, "use the neighbour's own address"
+        yield (*part.path, "local_address"), part.value.local_address, remedy
+        yield (*part.path, "next_hops", "ipv4"), hops.ipv4, remedy
+        yield (*part.path, "next_hops", "ipv6"), hops.ipv6, remedy
 
 
 def key_has_labels(parts: Parts) -> Iterator[Problem]:
@@ -149,7 +166,7 @@ CHECKS = (
     plan_fits,
     ids_fit,
     vips_are_of_the_service,
-    vips_are_not_backends,
+    vips_are_nobody_elses,
     key_has_labels,
     forwards_are_of_their_family,
     marks,

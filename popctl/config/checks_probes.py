@@ -157,12 +157,6 @@ def hold_down_order(parts: Parts) -> Iterator[Problem]:
         yield problem(("timing", "hold_down"), f"{timing.hold_down:g} s", what, "shorten it or raise the maximum")
 
 
-def separate_paths(parts: Parts) -> Iterator[Problem]:
-    """Two files cannot have one path."""
-    if parts.paths:
-        yield from duplicates((("paths", key), path) for key, path in parts.paths if path is not None)
-
-
 def _lists(parts: Parts) -> Iterator[tuple[KeyPath, list[ProbeEntry]]]:
     for named in parts.probes.values():
         yield named.path, named.value.root
@@ -181,5 +175,4 @@ CHECKS = (
     ike_in_flight,
     paces,
     hold_down_order,
-    separate_paths,
 )

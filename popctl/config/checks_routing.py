@@ -68,6 +68,9 @@ def next_hops(parts: Parts) -> Iterator[Problem]:
             elif name not in part.value.families:
                 what = f"{name} is not in {render_path((*part.path, 'families'))}"
                 yield problem(path, hop, what, "add the family or remove the next hop")
+            elif hop == part.value.address:
+                what = "is the address of the neighbour itself, which would be told to send the traffic to itself"
+                yield problem(path, hop, what, "use an address of this PoP")
 
 
 def overlapping_prefixes(parts: Parts) -> Iterator[Problem]:

@@ -13,6 +13,10 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
+HIDDEN = "a value that is not shown"
+"""Stands for a value that is, or may hold, a secret."""
+
+
 def render_path(path: KeyPath) -> str:
     """Write a key path as people write it: `services.vpn.prefixes[0]`."""
     text = ""
@@ -20,8 +24,19 @@ def render_path(path: KeyPath) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += ("." if text else "") + (part if _PLAIN_KEY.fullmatch(part) else json.dumps(part[:60]))
+            text += ("." if text else "") + _render_key(part)
     return text or "(document)"
+
+
+def _render_key(key: str) -> str:
+    if _PLAIN_KEY.fullmatch(key):
+        return key
+    return "(a key that is not shown)" if has_credentials(key) else json.dumps(key[:60])
+
+
+def has_credentials(text: str) -> bool:
+    """Whether it may be a URL with a password in it, well-formed or not."""
+    return "://" in text and "@" in text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

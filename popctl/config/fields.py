@@ -1,4 +1,4 @@
-"""Text -> typed scalar: addresses, prefixes, communities, durations, names, file paths. One value at a time."""
+"""Text -> typed scalar: addresses, prefixes, communities, durations, names. One value at a time."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
-from pathlib import Path
 from typing import Annotated, TypeAlias
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import PlainValidator
 from pydantic_core import PydanticCustomError
 
 from popctl.model import route
-from popctl.model.pop import ViciEndpoint
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SCALED = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([kMG])")
 _SCALE = {"k": 1e3, "M": 1e6, "G": 1e9}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_EVERY_HOST = IPv4Address(0xFFFFFFFF)
 _AS_TRANS = 23456
 _PREFIX_LENGTH = re.compile(r"[0-9]{1,3}")
-_UNIX_PATH_MAX = 107
 _MAX_U32 = 0xFFFFFFFF
-_MAX_PORT = 0xFFFF
 _HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]{1,8}")
 _RESERVED_ASNS = (
     (0, 0, "RFC 7607"),
@@ -35,9 +31,6 @@ _RESERVED_ASNS = (
     (65552, 131071, "IANA"),
     (_MAX_U32, _MAX_U32, "RFC 7300"),
 )
-
-ADDRESS_PLACEHOLDER = "{address}"
-"""Stands in a URL or an argument for the address of the backend that is probed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +45,28 @@ def refuse(problem: str, remedy: str, found: str | None = None) -> PydanticCusto
     return PydanticCustomError("popctl", "{problem}", {"problem": problem, "remedy": remedy, "found": found})
 
 
-def _text(value: object, example: str) -> str:
+def read_text(value: object, example: str) -> str:
+    """Read text as it is; `example` is for whoever wrote something else."""
     if not isinstance(value, str):
         raise refuse("is not text", f"write it like {example}")
     return value
 
 
 def _address(value: object) -> route.Address:
-    text = _text(value, "192.0.2.1 or 2001:db8::1")
+    text = read_text(value, "192.0.2.1 or 2001:db8::1")
     try:
         address = ip_address(text)
     except ValueError:
         raise refuse("is not an IP address", "write it like 192.0.2.1 or 2001:db8::1") from None
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         raise refuse("has a zone, which BGP cannot carry", "use an address without '%'")
-    if address.is_unspecified or address.is_multicast:
+    if address.is_unspecified or address.is_multicast or address == _EVERY_HOST:
         raise refuse("is not the address of one host", "use a unicast address")
     return address
 
 
 def _router_id(value: object) -> IPv4Address:
-    text = _text(value, "192.0.2.10")
+    text = read_text(value, "192.0.2.10")
     try:
         address = IPv4Address(text)
     except ValueError:
@@ -84,7 +78,7 @@ def _router_id(value: object) -> IPv4Address:
 
 def _prefix(value: object) -> route.Prefix:
     example = "198.51.100.0/24 or 2001:db8::/48"
-    text = _text(value, example)
+    text = read_text(value, example)
     if not _PREFIX_LENGTH.fullmatch(text.rpartition("/")[2]) or "%" in text or "/" not in text:
         raise refuse("is not a prefix", f"write it like {example}")
     try:
@@ -103,14 +97,14 @@ def _prefix(value: object) -> route.Prefix:
 
 def _community(value: object) -> route.Community:
     try:
-        return route.Community.parse(_text(value, "65010:100"))
+        return route.Community.parse(read_text(value, "65010:100"))
     except ValueError:
         raise refuse("is not a community (RFC 1997)", "write two numbers of 0..65535 like 65010:100") from None
 
 
 def _large_community(value: object) -> route.LargeCommunity:
     try:
-        return route.LargeCommunity.parse(_text(value, "65010:1:2"))
+        return route.LargeCommunity.parse(read_text(value, "65010:1:2"))
     except ValueError:
         raise refuse("is not a large community (RFC 8092)", "write three 32-bit numbers like 65010:1:2") from None
 
@@ -144,6 +138,19 @@ def duration(low_s: float, high_s: float) -> Callable[[object], float]:
     return read
 
 
+def whole_seconds(low_s: int, high_s: int) -> Callable[[object], int]:
+    """Return a reader of durations within bounds that whoever takes them cannot divide: whole seconds."""
+    within = duration(low_s, high_s)
+
+    def read(value: object) -> int:
+        seconds = within(value)
+        if not seconds.is_integer():
+            raise refuse("is not a whole number of seconds", f"use {math.ceil(seconds)}s")
+        return int(seconds)
+
+    return read
+
+
 def _hold_time(value: object) -> int:
     seconds = _seconds(value)
     if seconds in {1.0, 2.0}:
@@ -170,58 +177,22 @@ def _jitter(value: object) -> float:
 
 def read_name(value: object) -> str:
     """Read a name that is safe in a key path, a metric label and a command line."""
-    if not _NAME.fullmatch(_text(value, "fra1")):
+    if not _NAME.fullmatch(read_text(value, "fra1")):
         raise refuse("is not a name", "use 1 to 63 letters, digits, '-' and '_', the first a letter or digit")
     return str(value)
 
 
 def _label(value: object) -> str:
-    text = _text(value, "Frankfurt")
+    text = read_text(value, "Frankfurt")
     if not text.strip() or not text.isprintable() or len(text) > 255:  # noqa: PLR2004 - one line of a display
         raise refuse("is not one line of 1 to 255 printable characters", "shorten it or remove control characters")
     return text
 
 
-def _absolute(value: object) -> Path:
-    text = _text(value, "/run/popctl/api.sock")
-    if not text.startswith("/") or not text.isprintable():
-        raise refuse("is not an absolute path", "write it from the root, like /run/popctl/api.sock")
-    return Path(text)
-
-
-def _socket(value: object) -> Path:
-    path = _absolute(value)
-    if len(str(path).encode()) > _UNIX_PATH_MAX:
-        raise refuse(f"is longer than {_UNIX_PATH_MAX} bytes, the limit of a unix socket", "choose a shorter path")
-    return path
-
-
-def _secret_file(value: object) -> Path:
-    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
-        # It may be the secret itself, put here by mistake.
-        remedy = "put the secret into a file of its own and name that file, like /etc/popctl/secrets/upstream-a"
-        raise refuse("is not an absolute path of a file", remedy, found="a value that is not shown")
-    return Path(value)
-
-
 def _argument(value: object) -> str:
-    text = _text(value, "/usr/local/bin/check")
+    text = read_text(value, "/usr/local/bin/check")
     if not text or not text.isprintable():
         raise refuse("is not an argument", "use printable characters on one line, not empty")
-    return text
-
-
-def _url(value: object) -> str:
-    text = _text(value, "http://{address}:8080/health")
-    if not text.isprintable() or " " in text:
-        raise refuse("is not a URL", "write it like http://{address}:8080/health")
-    try:
-        split_url(text.replace(ADDRESS_PLACEHOLDER, "[2001:db8::1]"))
-        parts = split_url(text.replace(ADDRESS_PLACEHOLDER, "192.0.2.1"))
-    except ValueError:
-        raise refuse("is not a URL", "write it like http://{address}:8080/health") from None
-    if parts.username is not None or parts.password is not None:
-        raise refuse("has credentials in it", "leave them out", found="a value that is not shown")
     return text
 
 
@@ -237,35 +208,6 @@ def _word(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_U32:
         raise refuse("is not a number of 32 bits", "write it like 0x5b000000, or in decimal digits")
     return value
-
-
-def _vici(value: object) -> ViciEndpoint:
-    example = "unix:///run/charon.vici or tcp://10.0.0.1:4502"
-    scheme, _, rest = _text(value, example).partition("://")
-    if scheme == "unix" and rest.startswith("/") and rest.isprintable() and len(rest.encode()) <= _UNIX_PATH_MAX:
-        return ViciEndpoint(path=Path(rest))
-    host, _, port = rest.rpartition(":")
-    if scheme == "tcp" and port.isascii() and port.isdigit() and 0 < int(port) <= _MAX_PORT:
-        try:
-            return ViciEndpoint(host=str(ip_address(host.removeprefix("[").removesuffix("]"))), port=int(port))
-        except ValueError:
-            pass
-    raise refuse("is not an address of charon's control socket", f"write it like {example}")
-
-
-def _store_url(value: object) -> str:
-    example = "https://192.0.2.5:2379"
-    text = _text(value, example)
-    try:
-        parts = split_url(text)
-        plain = parts.port is not None and not (parts.path or parts.query or parts.fragment)
-    except ValueError:
-        plain = False
-    if not plain or not text.isprintable() or " " in text:
-        raise refuse("is not the client URL of a member of etcd", f"write it like {example}")
-    if parts.username is not None or parts.password is not None:
-        raise refuse("has credentials in it", "use certificates instead", found="a value that is not shown")
-    return text
 
 
 def _positive(value: object) -> float:
@@ -289,18 +231,10 @@ def _points(value: object) -> float:
 
 
 def _asn_key(value: object) -> int:
-    text = _text(value, "65000")
+    text = read_text(value, "65000")
     if not (text.isascii() and text.isdigit()) or len(text) > len(str(_MAX_U32)):
         raise refuse("is not an AS number", "write a number of 1..4294967294, without 'AS' and without a dot")
     return _asn(int(text))
-
-
-def split_url(text: str) -> SplitResult:
-    """Split an HTTP URL. Raises `ValueError` when it is not one or its port is none."""
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
-        raise ValueError("not an HTTP URL")
-    return parts
 
 
 Address: TypeAlias = Annotated[route.Address, PlainValidator(_address), Kind("address")]
@@ -310,22 +244,19 @@ Community: TypeAlias = Annotated[route.Community, PlainValidator(_community), Ki
 LargeCommunity: TypeAlias = Annotated[route.LargeCommunity, PlainValidator(_large_community), Kind("large community")]
 Asn: TypeAlias = Annotated[int, PlainValidator(_asn), Kind("AS number")]
 HoldTime: TypeAlias = Annotated[int, PlainValidator(_hold_time), Kind("duration, whole seconds")]
+WholeSeconds: TypeAlias = Annotated[
+    int, PlainValidator(whole_seconds(1, 86400)), Kind("duration, whole seconds, 1s..24h")
+]
 LeaseTime: TypeAlias = Annotated[float, PlainValidator(_lease), Kind("duration, 1s..5m")]
 Duration: TypeAlias = Annotated[float, PlainValidator(duration(0.0, 86400.0)), Kind("duration, 0..24h")]
 Interval: TypeAlias = Annotated[float, PlainValidator(duration(0.02, 3600.0)), Kind("duration, 20ms..1h")]
 Jitter: TypeAlias = Annotated[float, PlainValidator(_jitter), Kind("share, 0..0.9")]
 Name: TypeAlias = Annotated[str, PlainValidator(read_name), Kind("name")]
 Label: TypeAlias = Annotated[str, PlainValidator(_label), Kind("text")]
-AbsolutePath: TypeAlias = Annotated[Path, PlainValidator(_absolute), Kind("absolute path")]
-SocketPath: TypeAlias = Annotated[Path, PlainValidator(_socket), Kind("absolute path, at most 107 bytes")]
-SecretFile: TypeAlias = Annotated[Path, PlainValidator(_secret_file), Kind("absolute path of a secret file")]
 Share: TypeAlias = Annotated[float, PlainValidator(_share), Kind("share, 0..1")]
 Word: TypeAlias = Annotated[int, PlainValidator(_word), Kind("number, 0..0xffffffff")]
-Vici: TypeAlias = Annotated[ViciEndpoint, PlainValidator(_vici), Kind("unix:///PATH or tcp://ADDRESS:PORT")]
 Argument: TypeAlias = Annotated[str, PlainValidator(_argument), Kind("text")]
-Url: TypeAlias = Annotated[str, PlainValidator(_url), Kind("URL")]
 Seconds: TypeAlias = Annotated[float, PlainValidator(duration(0.05, 3600.0)), Kind("duration, 50ms..1h")]
-StoreUrl: TypeAlias = Annotated[str, PlainValidator(_store_url), Kind("URL")]
 Positive: TypeAlias = Annotated[float, PlainValidator(_positive), Kind("number above 0")]
 Age: TypeAlias = Annotated[float, PlainValidator(duration(1.0, 366 * 86400.0)), Kind("duration, 1s..8784h")]
 Amount: TypeAlias = Annotated[float, PlainValidator(_amount), Kind("amount above 0")]

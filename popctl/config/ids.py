@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from popctl.config import kept_files
 from popctl.config.errors import Problem
 from popctl.wire.errors import WireError
 from popctl.wire.registry import Place, Record, decode, succeed
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
 
 
 def record_path(pop: Pop) -> Path:
-    """Return where the record is kept: beside the orders, for it must live as long."""
-    state = pop.paths.state_file
-    return state.with_name(f"{state.stem}.ids{state.suffix}")
+    """Return where the record is kept."""
+    return kept_files.record_of_ids(pop.paths.state_file)
 
 
 def followed(pop: Pop, *, unix_s: float) -> tuple[Record | None, tuple[Problem, ...]]:
@@ -35,8 +35,8 @@ def followed(pop: Pop, *, unix_s: float) -> tuple[Record | None, tuple[Problem, 
         before = None
     except (OSError, WireError) as error:
         if not pop.start_without_state:
-            remedy = "restore it; or remove it, if no id changed hands within balancer.longest_sa"
-            return None, (Problem(path="backends", found=str(path), problem=_told(error), remedy=remedy),)
+            problem, remedy = _told(error)
+            return None, (Problem(path="backends", found=str(path), problem=problem, remedy=remedy),)
         before = None
     record, found = succeed(
         before,
@@ -50,6 +50,12 @@ def followed(pop: Pop, *, unix_s: float) -> tuple[Record | None, tuple[Problem, 
     return record, tuple(Problem(path=one.key, found=str(path), problem=one.text, remedy=one.remedy) for one in found)
 
 
-def _told(error: OSError | WireError) -> str:
+def _told(error: OSError | WireError) -> tuple[str, str]:
+    """Return what is wrong and what to do about it."""
+    if isinstance(error, PermissionError):
+        # Nothing is wrong with the record: removing it would let an id change hands unnoticed.
+        problem = f"the record of ids may not be read by this user ({error.strerror})"
+        return problem, "run this as the agent's user or root; if it is the agent, let its user read the file"
     what = error.problem if isinstance(error, WireError) else error.strerror
-    return f"the record of ids cannot be read: {what}"
+    remedy = "restore it; or remove it, if no id changed hands within balancer.longest_sa"
+    return f"the record of ids cannot be read: {what}", remedy

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from popctl.config import checks_api, checks_balancer, checks_capacity, checks_fleet, checks_probes, checks_routing
+from popctl.config import (
+    checks_api,
+    checks_balancer,
+    checks_capacity,
+    checks_fleet,
+    checks_paths,
+    checks_probes,
+    checks_routing,
+    checks_tls,
+)
 from popctl.config.build import build
 from popctl.config.errors import ConfigError, Problem
 from popctl.config.secret_files import SecretReader, collect, read_secret_file
@@ -21,6 +30,7 @@ _MAX_BYTES = 8 * 1024 * 1024
 _CHECKS = (
     *checks_routing.CHECKS,
     *checks_probes.CHECKS,
+    *checks_paths.CHECKS,
     *checks_balancer.CHECKS,
     *checks_fleet.CHECKS,
     *checks_capacity.CHECKS,
@@ -28,13 +38,13 @@ _CHECKS = (
 )
 
 
-def load(path: Path, *, read_secret: SecretReader = read_secret_file) -> Pop:
-    """Read a configuration file and the secret files it names.
+def load(path: Path, *, read_secret: SecretReader = read_secret_file, look: FileLook = look_at_files) -> Pop:
+    """Read a configuration file and the secret files it names, and look at its certificates.
 
     Raises:
         ConfigError: with every problem; also when the file itself cannot be read.
     """
-    return parse(read(path), str(path), read_secret=read_secret)
+    return parse(read(path), str(path), read_secret=read_secret, look=look)
 
 
 def read(path: Path) -> str:
@@ -69,7 +79,7 @@ def parse(
     parts, shapely = take_apart(tree)
     secrets, secret = collect(parts, read_secret)
     meant = tuple(problem for check in _CHECKS for problem in check(parts))
-    filed = tuple(checks_api.files(parts, look))
+    filed = tuple(checks_tls.files(parts, look))
     # A probe set with a flaw has it for every backend that uses it: say it once.
     problems = tuple(dict.fromkeys(textual + shapely + secret + meant + filed))
     if problems:

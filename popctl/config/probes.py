@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from popctl.config import defaults
-from popctl.config.fields import ADDRESS_PLACEHOLDER, split_url
+from popctl.config.locators import ADDRESS_PLACEHOLDER, split_url
 from popctl.model import probe as model
 from popctl.model.pop import Secret
 

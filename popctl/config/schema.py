@@ -10,7 +10,6 @@ from pydantic import Field
 
 from popctl.config import defaults
 from popctl.config.fields import (
-    AbsolutePath,
     Address,
     Asn,
     Community,
@@ -22,11 +21,9 @@ from popctl.config.fields import (
     Name,
     Prefix,
     RouterId,
-    SecretFile,
     Share,
-    SocketPath,
-    Vici,
 )
+from popctl.config.locators import AbsolutePath, SecretFile, SocketPath, Vici
 from popctl.config.schema_api import Api
 from popctl.config.schema_balancer import Balancer, Forward, ServiceBalancer, SpiPlan
 from popctl.config.schema_capacity import Capacity, Load
@@ -143,7 +140,9 @@ class Meter(Section):
     port: Port | None = Field(default=None, description="TCP port.")
     ca: AbsolutePath | None = Field(default=None, description="Certificate of the authority that signed the meter's.")
     certificate: AbsolutePath | None = Field(default=None, description="Own certificate.")
-    key: AbsolutePath | None = Field(default=None, description="File with its key.")
+    key: AbsolutePath | None = Field(
+        default=None, description="File with its key (PEM, not encrypted); no access for other users."
+    )
 
 
 class Backend(Section):

@@ -4,7 +4,8 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field, PlainValidator
 
-from popctl.config.fields import AbsolutePath, Address, Kind, refuse
+from popctl.config.fields import Address, Kind, refuse
+from popctl.config.locators import AbsolutePath
 from popctl.config.schema_probes import Port, Section
 
 _SCHEMES = ("cn:", "uri:")

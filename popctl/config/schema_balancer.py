@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from popctl.config import defaults
-from popctl.config.fields import Address, Duration, Label, SecretFile, Word
+from popctl.config.fields import Address, Duration, Label, WholeSeconds, Word
+from popctl.config.locators import SecretFile
 from popctl.config.schema_probes import Section
 
 
@@ -23,7 +24,7 @@ class SpiPlan(Section):
 class Affinity(Section):
     """Soft memory of where a client went, for a client that comes back with a new SPI."""
 
-    timeout: Duration = Field(default=defaults.AFFINITY_S, description="How long a silent client is remembered.")
+    timeout: WholeSeconds = Field(default=defaults.AFFINITY_S, description="How long a silent client is remembered.")
     size: int = Field(default=defaults.AFFINITY_SIZE, ge=1, le=16777216, description="Clients per memory.")
 
 

@@ -5,19 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from popctl.config import defaults
-from popctl.config.fields import (
-    AbsolutePath,
-    Age,
-    Amount,
-    AsnKey,
-    Duration,
-    Label,
-    Name,
-    Points,
-    Positive,
-    Seconds,
-    Share,
-)
+from popctl.config.fields import Age, Amount, AsnKey, Duration, Label, Name, Points, Positive, Seconds, Share
+from popctl.config.locators import AbsolutePath
 from popctl.config.schema_probes import Section
 
 Rung = Literal["normal", "depreferred", "graceful-shutdown", "withdrawn"]

@@ -3,7 +3,8 @@
 from pydantic import Field
 
 from popctl.config import defaults
-from popctl.config.fields import AbsolutePath, Name, Positive, Seconds, Share, StoreUrl
+from popctl.config.fields import Name, Positive, Seconds, Share
+from popctl.config.locators import AbsolutePath, StoreUrl
 from popctl.config.schema_probes import Count, Section
 
 
@@ -12,7 +13,7 @@ class FleetTls(Section):
 
     ca: AbsolutePath = Field(description="Certificate of the authority that signed the store's certificates.")
     certificate: AbsolutePath = Field(description="Own certificate.")
-    key: AbsolutePath = Field(description="File with its key.")
+    key: AbsolutePath = Field(description="File with its key (PEM, not encrypted); no access for other users.")
 
 
 class Floor(Section):

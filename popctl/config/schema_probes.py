@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
 
 from popctl.config import defaults
-from popctl.config.fields import Argument, Duration, Interval, Jitter, Label, Name, SecretFile, Url
+from popctl.config.fields import Argument, Duration, Interval, Jitter, Label, Name
+from popctl.config.locators import SecretFile, Url
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 IkePort = Literal[500, 4500]

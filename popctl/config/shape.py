@@ -14,7 +14,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from popctl.config import schema, schema_api, schema_balancer, schema_capacity, schema_fleet
-from popctl.config.errors import KeyPath, Problem, render_path
+from popctl.config.errors import HIDDEN, KeyPath, Problem, has_credentials, render_path
 from popctl.config.fields import read_name
 from popctl.config.schema_probes import LIST_TAG, NAME_TAG, ProbeSet, Profile
 
@@ -31,6 +31,8 @@ M = TypeVar("M", bound=BaseModel)
 _NOT_SECRET = (("balancer", "key"), ("tls", "key"), ("meter", "key"))
 _OF_KEY = "[key]"
 """Stands in pydantic's paths behind a key that is wrong."""
+_LOCATORS = ("url", "etcd", "vici")
+"""Where people write passwords before an `@`, and more than one way to write what is no URL."""
 _SECRET_WORDS = ("md5", "psk", "secret", "password", "key")
 
 
@@ -210,6 +212,8 @@ def show(value: object) -> str:
             return "a list" if value else "an empty list"
         case bool():
             return str(value).lower()
+        case str() if has_credentials(value):
+            return HIDDEN
         case str():
             text = value if value.isprintable() else ascii(value)[1:-1]
             return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - a short line
@@ -224,8 +228,9 @@ def _translate(path: KeyPath, model: type[BaseModel], detail: ErrorDetails) -> P
     kind = detail["type"]
     found = show(detail["input"])
     named = any(isinstance(part, str) and word in part.lower() for part in loc[-2:] for word in _SECRET_WORDS)
-    if named and loc[-2:] not in _NOT_SECRET:
-        found = "a value that is not shown"
+    located = "@" in str(detail["input"]) and any(part in _LOCATORS for part in loc[-2:])
+    if (named and loc[-2:] not in _NOT_SECRET) or located:
+        found = HIDDEN
     if kind == "popctl":
         found, problem, remedy = context["found"] or found, context["problem"], context["remedy"]
     elif kind == "extra_forbidden":

@@ -83,7 +83,7 @@ def _service(
         # As the rows: the shell draws it from the key.
         seed=0,
         key=HashKey(written.key),
-        affinity=Affinity(timeout_s=round(written.affinity.timeout), size=written.affinity.size),
+        affinity=Affinity(timeout_s=written.affinity.timeout, size=written.affinity.size),
         unlabelled=Unmatched(written.unlabelled),
         plain_l2tp=written.plain_l2tp,
         other=Unmatched(written.other),

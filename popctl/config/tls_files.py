@@ -1,4 +1,4 @@
-"""Files of a TLS listener, looked at before anything depends on them. Nothing here shows a content."""
+"""Files of one end of mutual TLS, looked at before anything depends on them. Nothing here shows a content."""
 
 from __future__ import annotations
 
@@ -8,32 +8,46 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
+
+
+class TlsFiles(NamedTuple):
+    """What one end has: who it is, the proof, and whom it believes."""
+
+    certificate: Path
+    key: Path
+    authority: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFlaw:
     """One file that cannot be used."""
 
-    key: Literal["certificate", "key", "client_ca"]
+    key: Literal["certificate", "key", "authority"]
     problem: str
     remedy: str
 
 
-FileLook: TypeAlias = Callable[[Path, Path, Path], Iterable[FileFlaw]]
-"""Look at certificate, key and authority of clients; return what is wrong with them."""
+FileLook: TypeAlias = Callable[[TlsFiles], Iterable[FileFlaw]]
+"""Look at the files; return what is wrong with them."""
 
 
-def look_at_files(certificate: Path, key: Path, client_ca: Path) -> Iterator[FileFlaw]:
+def look_away(_: TlsFiles) -> Iterable[FileFlaw]:
+    """See nothing: for whoever reads a configuration and opens no connection by it."""
+    return ()
+
+
+def look_at_files(files: TlsFiles) -> Iterator[FileFlaw]:
     """Yield what is wrong with the files: each of its own first, then certificate and key together."""
-    found = (_certificates("certificate", certificate), _key(key), _certificates("client_ca", client_ca))
+    certificate, key, authority = files
+    found = (_certificates("certificate", certificate), _key(key), _certificates("authority", authority))
     flaws = [flaw for flaw in found if flaw is not None]
     yield from flaws
     if not any(flaw.key in {"certificate", "key"} for flaw in flaws):
         yield from _pair(certificate, key)
 
 
-def _certificates(key: Literal["certificate", "client_ca"], path: Path) -> FileFlaw | None:
+def _certificates(key: Literal["certificate", "authority"], path: Path) -> FileFlaw | None:
     remedy = "name a readable file with certificates in PEM"
     try:
         # The library's own parser: it decides later, too.
@@ -67,7 +81,7 @@ def _pair(certificate: Path, key: Path) -> Iterator[FileFlaw]:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: b"")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            yield FileFlaw(key="key", problem="is not the key of api.certificate", remedy="name the two that belong")
+            yield FileFlaw(key="key", problem="is not the key of the certificate", remedy="name the two that belong")
         else:
             remedy = "write the key in PEM, without a password"
             yield FileFlaw(key="key", problem="holds no key that can be used", remedy=remedy)

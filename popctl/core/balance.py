@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-from popctl.model.balancer import BalancedService, HashKey, Problem, Tables
+from popctl.model.balancer import Affinity, BalancedService, HashKey, Problem, Tables
 
 
 def problems(tables: Tables) -> tuple[Problem, ...]:
@@ -84,11 +84,26 @@ def _service_problems(service: BalancedService, tables: Tables) -> list[Problem]
                     )
                 )
     slices = sorted(service.labels.esp)
+    found += _affinity_problems(f"{at}.balancer.affinity", service.affinity)
     found += [
         Problem(key=f"{at}.spi", text=f"ESP slices {a} and {b} overlap", remedy="let the SPI plan give them out")
         for a, b in pairwise(slices)
         if b.first <= a.last
     ]
+    return found
+
+
+def _affinity_problems(at: str, affinity: Affinity | None) -> list[Problem]:
+    """Say what the kernel would take for no limit: clients would be remembered for ever, or without number."""
+    if affinity is None:
+        return []
+    found = []
+    if affinity.timeout_s < 1 or affinity.timeout_s % 1:
+        text = f"a memory of {affinity.timeout_s:g} s: the kernel counts whole seconds, and takes 0 for ever"
+        found.append(Problem(key=f"{at}.timeout_s", text=text, remedy="use whole seconds, 1 or more"))
+    if affinity.size < 1 or affinity.size % 1:
+        text = f"room for {affinity.size:g} clients"
+        found.append(Problem(key=f"{at}.size", text=text, remedy="use a whole number, 1 or more"))
     return found
 
 

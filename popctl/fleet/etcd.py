@@ -44,7 +44,8 @@ class TlsFiles:
     def context(self) -> ssl.SSLContext:
         """Read the files. Raises `OSError` or `ssl.SSLError`."""
         context = ssl.create_default_context(cafile=str(self.ca))
-        context.load_cert_chain(self.certificate, self.key)
+        # Without a password to give, OpenSSL would ask for one at the terminal, and the agent would wait.
+        context.load_cert_chain(self.certificate, self.key, password=lambda: b"")
         return context
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from popctl.cli.exits import Exit
 from popctl.model.past import Past, ServicePast
 from popctl.wire.services_file import decode, encode
@@ -98,6 +100,27 @@ async def test_agent_is_ordered_from_elsewhere_and_takes_over_a_renewed_certific
         await eventually_async(lambda: site.logged("API is open") == 2, within_s=30)
         listed = await site.popctl(site.alice, "status", "--json")
         assert [order["owner"] for order in listed.json["intents"]] == ["cn:alice"]
+
+        site.configuration.write_text(site.configuration.read_text().replace("cn:alice", "cn:bob"))
+        process.send_signal(signal.SIGHUP)
+        await eventually_async(lambda: site.logged("API is open") == 3, within_s=30)
+        assert (await site.popctl(site.alice, "whoami")).code == Exit.NO_PERMISSION
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("file", ["/", "/var/lib/popctl/../state.json"])
+async def test_an_agent_goes_on_when_it_is_told_to_keep_its_state_where_no_file_can_be(
+    tmp_path: Path, file: str
+) -> None:
+    site = Site(tmp_path)
+    with site.agent() as process:
+        await eventually_async(lambda: site.logged("API is open") == 1, within_s=30)
+        text = site.configuration.read_text()
+        site.configuration.write_text(text.replace(f"state_file: {tmp_path}/state.json", f"state_file: {file}"))
+        process.send_signal(signal.SIGHUP)
+        await eventually_async(lambda: site.logged("new configuration refused") == 1)
+        assert site.logged("is not the path of a file") == 1
+        assert (await site.popctl(site.alice, "whoami")).code == Exit.OK
         assert process.poll() is None
 
 

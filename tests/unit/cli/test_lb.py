@@ -18,7 +18,9 @@ from popctl.cli.lb_inventory import InventoryError, load
 from popctl.wire import packet
 from popctl.wire.packet import UDP
 from tests.balancers import CLIENT4, VIP4, server_spi
+from tests.unit.config.samples import minimal
 
+FOR_EVER = "the kernel counts whole seconds, and takes 0 for ever; use whole seconds, 1 or more"
 INVENTORY = Path(__file__).parents[2] / "data" / "balancer" / "inventory.yaml"
 
 
@@ -120,6 +122,19 @@ def test_a_bad_inventory_names_key_and_remedy(
     assert str(refused.value) == message
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        *(("timeout_s", value, f"a memory of {value} s: {FOR_EVER}") for value in (0, 0.2, -1, 1.5)),
+        ("size", 0, "room for 0 clients; use a whole number, 1 or more"),
+    ],
+)
+def test_a_memory_of_clients_without_an_end_is_refused(tmp_path: Path, key: str, value: float, message: str) -> None:
+    with pytest.raises(InventoryError) as refused:
+        load(changed(tmp_path, lambda d: d["services"]["vpn"]["balancer"].update(affinity={key: value})))
+    assert str(refused.value) == f"services.vpn.balancer.affinity.{key}: {message}"
+
+
 def changed(directory: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """Write the inventory with something changed."""
     document = yaml.safe_load(INVENTORY.read_text())
@@ -170,3 +185,17 @@ def test_the_inventory_is_what_the_tests_balancer_is() -> None:
     found = load(INVENTORY)
     assert found.site.names == {(7, 0): "b0", (7, 1): "b1"}
     assert found.tables.services[0].labels.ike[int.from_bytes(server_spi(1)[:4], "big")] == 1
+
+
+def test_an_agents_configuration_is_an_inventory_where_its_certificates_are_not(tmp_path: Path) -> None:
+    """An engineer explains a packet at a desk: nothing is connected to."""
+    path = tmp_path / "popctl.yaml"
+    service = "    prefixes: [198.51.100.0/24]\n"
+    files = "certificate: /nowhere/a.pem, key: /nowhere/a.key"
+    fleet = (
+        f'fleet: {{name: site, region: eu, etcd: ["https://127.0.0.1:2379"], tls: {{{files}, ca: /nowhere/ca.pem}}}}\n'
+    )
+    api = f'api: {{address: 192.0.2.10, port: 8443, {files}, client_ca: /nowhere/ca.pem, operate: ["cn:alice"]}}\n'
+    balancer = (service, f"{service}    balancer: {{vips: [198.51.100.1]}}\n")
+    path.write_text(minimal(balancer, tail=f"spi_plan: {{site: example.net}}\n{fleet}{api}"))
+    assert load(path).ids == {"vpn-1": 1, "vpn-2": 2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from popctl.config.load import parse
-from popctl.config.tls_files import FileFlaw
+from popctl.config.tls_files import look_away
 from popctl.model.pop import Pop
 
 ROOT = Path(__file__).parents[3]
@@ -27,13 +27,8 @@ def read_secret(path: Path) -> str:
     return SECRETS[str(path)]
 
 
-def no_look(*_: Path) -> tuple[FileFlaw, ...]:
-    """TLS files are looked at in test_tls_files.py only."""
-    return ()
-
-
 def parse_file(path: Path) -> Pop:
-    return parse(path.read_text(), path.name, read_secret=read_secret, look=no_look)
+    return parse(path.read_text(), path.name, read_secret=read_secret, look=look_away)
 
 
 def minimal(*substitutions: tuple[str, str], tail: str = "") -> str:
@@ -46,4 +41,4 @@ def minimal(*substitutions: tuple[str, str], tail: str = "") -> str:
 
 
 def parse_minimal(*substitutions: tuple[str, str], tail: str = "") -> Pop:
-    return parse(minimal(*substitutions, tail=tail), "pop.yaml", read_secret=read_secret, look=no_look)
+    return parse(minimal(*substitutions, tail=tail), "pop.yaml", read_secret=read_secret, look=look_away)
