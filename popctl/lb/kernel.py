@@ -120,7 +120,7 @@ class Kernel:
         `known`: this is what was in force, so that only what others have touched since can differ.
         """
         routing = wanted(want.tables)
-        routed = self.routes.read(want.tables.marks)
+        routed = self.routes.read(want.tables.marks, routing)
         moved = self._route(want.tables, routing, routed) if routing != routed else 0
         if routing == routed:
             self.problem = ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
@@ -13,6 +13,7 @@ import pytest
 
 from popctl.core.rows import packed
 from popctl.lb.counters import read_counters
+from popctl.lb.kernel import Compiled, Done, Kernel
 from popctl.lb.nft import NftBalancer
 from popctl.lb.remove import remove
 from popctl.lb.watch import Watch
@@ -80,7 +81,18 @@ async def test_every_kind_of_drift_is_noticed_and_put_right(host: Net, damage: s
         assert log[-1].writes == 0
 
 
-@pytest.mark.parametrize("damage", ["rule del priority 5100", "route flush table 5103", "-6 route flush table 5103"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "rule del priority 5100",
+        "route flush table 5103",
+        "-6 route flush table 5103",
+        "route replace default via 10.77.0.99 table 5103",
+        "route replace default dev l0 table 5103",
+        "-6 route replace default via 2001:db8:77::99 table 5103",
+        "-6 route replace default dev l0 table 5103",
+    ],
+)
 async def test_lost_rules_and_routes_are_put_back(host: Net, damage: str) -> None:
     async with running(host) as (_, log):
         before = [host.ip("lb", what) for what in ("rule show", "route show table 5103", "-6 route show table 5103")]
@@ -89,6 +101,41 @@ async def test_lost_rules_and_routes_are_put_back(host: Net, damage: str) -> Non
         after = [host.ip("lb", what) for what in ("rule show", "route show table 5103", "-6 route show table 5103")]
     assert after[1:] == before[1:]
     assert sorted(after[0].splitlines()) == sorted(before[0].splitlines())
+
+
+@contextmanager
+def hand(host: Net) -> Iterator[Callable[[Tables, Compiled | None], tuple[Compiled, Done, str]]]:
+    """Provide single passes of the hand, each with what it says of routing afterwards."""
+    with host.thread("lb") as executor:
+        kernel = executor.submit(Kernel).result()
+
+        def bring(tables: Tables, before: Compiled | None) -> tuple[Compiled, Done, str]:
+            new, done = executor.submit(kernel.bring, tables, before).result()
+            return new, done, kernel.problem
+
+        try:
+            yield bring
+        finally:
+            executor.submit(kernel.close).result()
+
+
+@pytest.mark.parametrize("lost", [(), ("rule del lookup 5103", "-6 rule del lookup 5103")])
+def test_a_backends_new_address_is_in_force_after_one_pass(host: Net, lost: tuple[str, ...]) -> None:
+    moved = Forward(name="b2", ipv4=IPv4Address("10.77.0.99"), ipv6=IPv6Address("2001:db8:77::99"))
+    with hand(host) as bring:
+        bring(WANTED, None)
+        for damage in lost:
+            host.ip("lb", damage)
+        _, done, problem = bring(replace(WANTED, backends={**WANTED.backends, 2: moved}), None)
+        assert (done.writes > 0, problem) == (True, "")
+        for family, gateway in (("-4", "10.77.0.99"), ("-6", "2001:db8:77::99")):
+            way, hole = host.ip("lb", f"{family} route show table 5103").splitlines()
+            assert way.startswith(f"default via {gateway} dev l0")
+            assert hole.startswith("blackhole default")
+            assert "lookup 5103" in host.ip("lb", f"{family} rule show")
+        assert bring(WANTED, None)[1].writes > 0
+        _, done, _ = bring(WANTED, None)
+        assert done.writes == 0
 
 
 async def test_rows_are_in_the_kernel_as_they_were_built_and_new_ones_replace_them_at_once(host: Net) -> None:
