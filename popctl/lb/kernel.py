@@ -202,8 +202,13 @@ class Kernel:
         """Make one transaction. Returns whether it was the only one meanwhile; else all has to be read again."""
         before = self.watch.generation()
         self.watch.expect(before)
-        write()
-        after = self.watch.generation()
+        try:
+            write()
+            after = self.watch.generation()
+        except KernelError:
+            self.watch.forget(before)
+            self.audited = -1
+            raise
         alone = self.watch.alone(before, after)
         if not alone:
             self.audited = -1

@@ -163,11 +163,15 @@ class Watch:
         with self._lock:
             self._ours.add(before + 1)
 
+    def forget(self, before: int) -> None:
+        """Take that back: nothing was changed, and the next transaction may be anybody's."""
+        with self._lock:
+            self._ours.discard(before + 1)
+
     def alone(self, before: int, after: int) -> bool:
         """Return whether nobody else's transaction came between; if somebody's did, which is whose is not known."""
         if after == before:
-            with self._lock:
-                self._ours.discard(before + 1)
+            self.forget(before)
         return after in (before, before + 1)
 
     def foreign_change(self) -> bool:

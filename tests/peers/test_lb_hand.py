@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from popctl.core.rows import packed
+from popctl.lb.balancer import KernelError
 from popctl.lb.counters import read_counters
 from popctl.lb.kernel import Compiled, Done, Kernel
 from popctl.lb.nft import NftBalancer
@@ -263,3 +264,17 @@ async def test_a_backend_with_a_dead_link_holds_nobody_else_up_and_is_reached_ag
         await eventually_async(lambda: log[-1].alive == wanted.alive and log[-1].in_force)
         assert "via 10.78.0.2" in two_links.ip("lb", "route show table 5101")
         assert "via 2001:db8:78::2" in two_links.ip("lb", "-6 route show table 5101")
+
+
+def test_a_write_that_fails_does_not_make_the_next_one_of_others_ours(host: Net) -> None:
+    with hand(host) as bring:
+        before = bring(WANTED, bring(WANTED, None)[0])[0]
+        host.inside("lb", "nft", "delete element inet popctl alive { 1 }")
+        left = without(WANTED, 0)
+        with pytest.raises(KernelError):
+            bring(left, before)
+        before, done, _ = bring(left, None)
+        assert done.writes == 0
+        host.inside("lb", "nft", "delete element inet popctl alive { 2 }")
+        assert bring(left, before)[1].writes == 1
+        assert 2 in listed(host).sets["alive"].elements
