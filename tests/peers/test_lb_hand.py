@@ -278,3 +278,17 @@ def test_a_write_that_fails_does_not_make_the_next_one_of_others_ours(host: Net)
         host.inside("lb", "nft", "delete element inet popctl alive { 2 }")
         assert bring(left, before)[1].writes == 1
         assert 2 in listed(host).sets["alive"].elements
+
+
+def test_a_flap_of_one_backend_leaves_the_problem_of_another_standing(two_links: Net) -> None:
+    """Backend 1 is on no link of this host; that backend 0 rises says nothing about it."""
+    away = Forward(name="b1", ipv4=IPv4Address("192.168.77.1"))
+    wanted = replace(WANTED, backends={**WANTED.backends, 1: away})
+    with hand(two_links) as bring:
+        before, _, problem = bring(without(wanted, 0), None)
+        assert "192.168.77.1" in problem
+        before, done, problem = bring(wanted, before)
+        assert (done.flap, "192.168.77.1" in problem) == (True, True)
+        two_links.ip("lb", "addr add 192.168.77.254/24 dev l1")
+        _, _, problem = bring(wanted, before)
+        assert problem == ""
