@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from popctl.lb.balancer import KernelError
+from popctl.lb.netlink import Netlink, Questions
 from popctl.model.balancer import MAX_SLOT, Marks, Tables
 from popctl.wire import rtnetlink
 from popctl.wire.errors import WireError
@@ -26,6 +27,15 @@ _SOL_NETLINK, _GET_STRICT_CHECK = 270, 12
 _BUFFER = 1 << 16
 _TIMEOUT_S = 5.0
 _GONE = (errno.ENOENT, errno.ESRCH)
+
+
+def _netlink() -> Netlink:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
+    made.settimeout(_TIMEOUT_S)
+    # Without it the kernel ignores the table in a question and lists every route of the host.
+    made.setsockopt(_SOL_NETLINK, _GET_STRICT_CHECK, 1)
+    made.bind((0, 0))
+    return made
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,16 +81,12 @@ def wanted(tables: Tables) -> Routing:
 class Routes:
     """The kernel's rules and routes, in the namespace of the thread that made it."""
 
-    def __init__(self) -> None:
-        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
-        self._netlink.settimeout(_TIMEOUT_S)
-        # Without it the kernel ignores the table in a question and lists every route of the host.
-        self._netlink.setsockopt(_SOL_NETLINK, _GET_STRICT_CHECK, 1)
-        self._netlink.bind((0, 0))
+    def __init__(self, netlink: Callable[[], Netlink] = _netlink) -> None:
+        self._questions = Questions(netlink(), _BUFFER)
 
     def close(self) -> None:
         """Close the socket."""
-        self._netlink.close()
+        self._questions.close()
 
     def addresses(self) -> frozenset[Address]:
         """Return every address of this host."""
@@ -142,9 +148,8 @@ class Routes:
     def _answers(self, message: bytes) -> Iterator[rtnetlink.Route | rtnetlink.Rule | Address | Answer]:
         """Yield what the kernel says; an `Answer` comes last."""
         try:
-            self._netlink.send(message)
-            while True:
-                for one in rtnetlink.messages(self._netlink.recv(_BUFFER)):
+            for datagram in self._questions.ask(message):
+                for one in rtnetlink.messages(datagram):
                     yield one
                     if isinstance(one, Answer):
                         return

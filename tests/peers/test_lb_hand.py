@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,6 +33,8 @@ from tests.peers.lb_net import Net, needs_nft, net
 __all__ = ["net"]
 pytestmark = [pytest.mark.peer, needs_nft]
 WANTED = tables(6, rows=rows(6, size=512))
+_NETFILTER = 12
+_MULTI, _INTERRUPTED = 0x2, 0x10
 FOREIGN = (
     "table inet filter { chain input { type filter hook input priority 0; policy accept; tcp dport 22 accept; }; }"
 )
@@ -188,6 +192,73 @@ async def test_bones_are_what_nft_lists_without_elements(host: Net) -> None:
             listed = parse_listing(host.inside("lb", "nft", "-j", "list", "table", family, TABLE))
             bare = {name: replace(one, elements=None) for name, one in listed.sets.items()}
             assert table == replace(listed, sets=bare)
+
+
+class Trouble(socket.socket):
+    """A netlink socket that spoils what is read once: `interrupt` marks a part of a dump, `late` leaves an answer."""
+
+    trouble = ""
+
+    def recv(self, *arguments: int) -> bytes:
+        now, self.trouble = self.trouble, ""
+        if now == "late":
+            raise TimeoutError("timed out")
+        datagram = super().recv(*arguments)
+        kind, flags = struct.unpack_from("=HH", datagram, 4)
+        if now == "interrupt" and not flags & _MULTI:
+            self.trouble = now
+        elif now == "interrupt":
+            datagram = datagram[:4] + struct.pack("=HH", kind, flags | _INTERRUPTED) + datagram[8:]
+        return datagram
+
+
+@pytest.fixture
+def troubled(host: Net) -> Iterator[tuple[Watch, Watch, Trouble]]:
+    """Provide a watch that can be disturbed, one that cannot, and what disturbs."""
+    made: list[Trouble] = []
+
+    def netlink() -> Trouble:
+        made.append(Trouble(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER))
+        return made[0]
+
+    with host.thread("lb") as executor:
+        watch, fresh = executor.submit(lambda: (Watch(TABLE, netlink=netlink), Watch(TABLE))).result()
+        try:
+            yield watch, fresh, made[0]
+        finally:
+            watch.close()
+            fresh.close()
+
+
+async def test_a_dump_that_others_interrupt_is_made_again(host: Net, troubled: tuple[Watch, Watch, Trouble]) -> None:
+    watch, fresh, netlink = troubled
+    async with running(host):
+        netlink.trouble = "interrupt"
+        assert watch.bones(("inet", "ip", "ip6")) == fresh.bones(("inet", "ip", "ip6"))
+        assert netlink.trouble == ""
+    host.inside("lb", "nft", "add table ip other")
+    assert watch.generation() == fresh.generation()
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_that_to_the_next_question(
+    host: Net, troubled: tuple[Watch, Watch, Trouble]
+) -> None:
+    watch, fresh, netlink = troubled
+    netlink.trouble = "late"
+    with pytest.raises(KernelError, match="timed out"):
+        watch.generation()
+    host.inside("lb", "nft", "add table ip other")
+    assert watch.generation() == fresh.generation()
+
+
+def test_a_load_that_is_refused_in_several_parts_leaves_no_answer_behind(
+    host: Net, troubled: tuple[Watch, Watch, Trouble]
+) -> None:
+    watch, fresh, _ = troubled
+    with pytest.raises(KernelError):
+        watch.load("nowhere", ((number, 1) for number in range(3 * 2048)), watch.generation())
+    host.inside("lb", "nft", "add table ip other")
+    assert watch.generation() == fresh.generation()
 
 
 async def test_other_peoples_rules_are_not_touched_and_do_not_disturb(host: Net) -> None:
