@@ -26,6 +26,8 @@ _NETLINK_ROUTE = 0
 _SOL_NETLINK, _GET_STRICT_CHECK = 270, 12
 _BUFFER = 1 << 16
 _TIMEOUT_S = 5.0
+_NONE_THERE = (0, errno.ENOENT, errno.EAFNOSUPPORT)
+"""The last one: of a host that was booted without IPv6."""
 _GONE = (errno.ENOENT, errno.ESRCH)
 
 
@@ -141,7 +143,7 @@ class Routes:
 
     def _ask(self, message: bytes) -> list[rtnetlink.Route | rtnetlink.Rule | Address]:
         found = list(self._answers(message))
-        if isinstance(found[-1], Answer) and found[-1].error not in (0, errno.ENOENT):
+        if isinstance(found[-1], Answer) and found[-1].error not in _NONE_THERE:
             raise KernelError("rtnetlink dump", os.strerror(found[-1].error))
         return [one for one in found if not isinstance(one, Answer)]
 
