@@ -13,7 +13,7 @@ import structlog
 
 from popctl.agent.events import Event, IntentsChanged
 from popctl.agent.missteer_watch import MissteerWatch
-from popctl.core.backend_drain import DrainProgress, progress
+from popctl.core.backend_drain import DrainProgress, noted, progress
 from popctl.core.decide import Decision
 from popctl.lb import sas
 from popctl.lb.sas import SaCount
@@ -48,7 +48,7 @@ class SaWatch:
         self._draining: frozenset[str] = frozenset()
         self._ending: frozenset[int] = frozenset()
         self._wakes = {name: asyncio.Event() for name in self._asked}
-        self._history: dict[str, list[tuple[Instant, int]]] = {}
+        self._history: dict[str, tuple[tuple[Instant, int], ...]] = {}
         self._progress: dict[str, DrainProgress] = {}
         self._problems: dict[str, str] = {}
 
@@ -113,8 +113,6 @@ class SaWatch:
         if backend.name not in self._draining:
             return
         now = self._clock()
-        history = self._history.setdefault(backend.name, [])
+        history = self._history.get(backend.name, ())
         self._progress[backend.name] = progress(found.ages_s, history, now)
-        # The first count of each number is all that the estimate needs.
-        if not history or len(found.ages_s) != history[-1][1]:
-            history.append((now, len(found.ages_s)))
+        self._history[backend.name] = noted(history, len(found.ages_s), now)
