@@ -7,7 +7,7 @@ with neither is unknown, never 0.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -17,13 +17,14 @@ from popctl.agent.events import Event
 from popctl.core.decide import Decision
 from popctl.core.missteer import follow, grown
 from popctl.lb import sas
-from popctl.lb.sas import ViciError, Walk
+from popctl.lb.sas import Walk
 from popctl.model.balancer import SpiPlan
 from popctl.model.desired import Place
 from popctl.model.instant import Instant
 from popctl.model.load import LoadSample
 from popctl.model.missteer import History, RefusalKind, Split
 from popctl.model.pop import Backend, Pop, ViciEndpoint
+from popctl.vici.errors import ViciError
 
 _LOG = structlog.get_logger("popctl.missteer")
 
@@ -36,8 +37,8 @@ ALARM_S = 600.0
 """How long an alarm stands after the last time."""
 FORGET_S = 600.0
 
-Refused = Callable[[ViciEndpoint], int]
-Walker = Callable[[ViciEndpoint, int, SpiPlan | None, int], Walk]
+Refused = Callable[[ViciEndpoint], Awaitable[int]]
+Walker = Callable[[ViciEndpoint, int, SpiPlan | None, int], Awaitable[Walk]]
 
 
 @dataclass(slots=True)
@@ -157,7 +158,7 @@ class MissteerWatch:
         assert backend.vici is not None  # noqa: S101 - `_asked` holds no others
         while True:
             try:
-                count = await asyncio.to_thread(self._refused, backend.vici)
+                count = await self._refused(backend.vici)
             except ViciError as error:
                 _LOG.debug("charon does not tell what it refused", backend=backend.name, problem=str(error))
             else:
@@ -169,7 +170,7 @@ class MissteerWatch:
         while True:
             begin = self._clock()
             try:
-                walk = await asyncio.to_thread(self._walk, backend.vici, backend.id, self._pop.spi_plan, self._pop.id)
+                walk = await self._walk(backend.vici, backend.id, self._pop.spi_plan, self._pop.id)
             except ViciError as error:
                 _LOG.debug("SAs not walked", backend=backend.name, problem=str(error))
             else:

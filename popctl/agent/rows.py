@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from asyncio.subprocess import Process
 from typing import Any
 
 from popctl.core.seeds import recipes, whole
@@ -25,20 +26,13 @@ async def services_with_rows(pop: Pop) -> tuple[BalancedService, ...]:
     """Return the balanced services of `pop`, whole.
 
     Raises:
-        RowsError: the other process failed, or took too long.
+        RowsError: the other process could not be started, failed, or took too long.
     """
     wanted = recipes(pop)
     question = json.dumps(
         [{"weights": list(one.weights.items()), "seed": one.seed.hex(), "rows": ROWS} for one in wanted]
     )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "popctl.agent.rows",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await _started()
     try:
         async with asyncio.timeout(BUILT_WITHIN_S):
             answer, complaint = await process.communicate(question.encode())
@@ -57,6 +51,21 @@ async def services_with_rows(pop: Pop) -> tuple[BalancedService, ...]:
         found.append(Rows(width=len(one.weights), order=answer[at : at + length]))
         at += length
     return whole(pop, found)
+
+
+async def _started() -> Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "popctl.agent.rows",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        # Such as EAGAIN or ENOMEM on a host that is short of processes or memory: it may pass.
+        raise RowsError(f"rows were not built: {error}") from error
 
 
 def main() -> None:

@@ -6,19 +6,21 @@ Tells operators; decides nothing. A backend without `vici` drains unseen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from popctl.agent.events import Event, IntentsChanged
 from popctl.agent.missteer_watch import MissteerWatch
-from popctl.core.backend_drain import DrainProgress, progress
+from popctl.core.backend_drain import DrainProgress, noted, progress
 from popctl.core.decide import Decision
 from popctl.lb import sas
-from popctl.lb.sas import SaCount, ViciError
+from popctl.lb.sas import SaCount
 from popctl.model.instant import Instant
 from popctl.model.observation import IntentKind
 from popctl.model.pop import Backend, Pop, ViciEndpoint
+from popctl.vici.errors import ViciError
 
 _LOG = structlog.get_logger("popctl.drain")
 
@@ -34,8 +36,8 @@ class SaWatch:
         pop: Pop,
         clock: Callable[[], Instant],
         *,
-        count: Callable[[ViciEndpoint], SaCount] = sas.count,
-        end: Callable[[ViciEndpoint], int] = sas.end,
+        count: Callable[[ViciEndpoint], Awaitable[SaCount]] = sas.count,
+        end: Callable[[ViciEndpoint], Awaitable[int]] = sas.end,
         missteers: MissteerWatch | None = None,
     ) -> None:
         self.missteers = missteers or MissteerWatch(pop, clock)
@@ -45,8 +47,8 @@ class SaWatch:
         self._end = end
         self._draining: frozenset[str] = frozenset()
         self._ending: frozenset[int] = frozenset()
-        self._wake = asyncio.Event()
-        self._history: dict[str, list[tuple[Instant, int]]] = {}
+        self._wakes = {name: asyncio.Event() for name in self._asked}
+        self._history: dict[str, tuple[tuple[Instant, int], ...]] = {}
         self._progress: dict[str, DrainProgress] = {}
         self._problems: dict[str, str] = {}
 
@@ -58,12 +60,12 @@ class SaWatch:
                 self._draining = frozenset(one.target for one in event.intents if one.kind is IntentKind.DRAIN)
                 for gone in self._progress.keys() - self._draining:
                     del self._progress[gone], self._history[gone]
-                self._wake.set()
+                self._wake()
 
     def end(self, backends: frozenset[int]) -> None:
         """End the SAs of these backends, now and whenever one appears, until told otherwise."""
         self._ending = backends
-        self._wake.set()
+        self._wake()
 
     def progress(self, backend: str) -> DrainProgress | None:
         """Return how far the drain of a backend has come; None: it does not drain, or cannot be asked."""
@@ -74,25 +76,36 @@ class SaWatch:
         return self._problems.get(backend, _OK)
 
     async def run(self) -> None:
-        """Look until cancelled, while anybody drains."""
+        """Look until cancelled, while anybody drains; nobody waits for another one's charon."""
+        async with asyncio.TaskGroup() as group:
+            # Where nobody can be asked there is nothing to do, for ever: a part that ends would end the agent.
+            group.create_task(asyncio.Event().wait())
+            for backend in self._asked.values():
+                group.create_task(self._look_after(backend))
+
+    def _wake(self) -> None:
+        for one in self._wakes.values():
+            one.set()
+
+    async def _look_after(self, backend: Backend) -> None:
+        wake = self._wakes[backend.name]
         while True:
-            watched = [one for name, one in self._asked.items() if name in self._draining]
-            self._wake.clear()
-            await asyncio.gather(*(self._look(one) for one in watched))
-            try:
-                async with asyncio.timeout(EVERY_S if watched else None):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            wake.clear()
+            drains = backend.name in self._draining
+            if drains:
+                await self._look(backend)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_S if drains else None):
+                    await wake.wait()
 
     async def _look(self, backend: Backend) -> None:
         assert backend.vici is not None  # noqa: S101 - `_asked` holds no others
         try:
             if backend.id in self._ending:
-                ended = await asyncio.to_thread(self._end, backend.vici)
+                ended = await self._end(backend.vici)
                 if ended:
                     _LOG.info("ended SAs of a drained backend", backend=backend.name, sas=ended)
-            found = await asyncio.to_thread(self._count, backend.vici)
+            found = await self._count(backend.vici)
         except ViciError as error:
             self._problems[backend.name] = str(error)
             return
@@ -100,8 +113,6 @@ class SaWatch:
         if backend.name not in self._draining:
             return
         now = self._clock()
-        history = self._history.setdefault(backend.name, [])
+        history = self._history.get(backend.name, ())
         self._progress[backend.name] = progress(found.ages_s, history, now)
-        # The first count of each number is all that the estimate needs.
-        if not history or len(found.ages_s) != history[-1][1]:
-            history.append((now, len(found.ages_s)))
+        self._history[backend.name] = noted(history, len(found.ages_s), now)

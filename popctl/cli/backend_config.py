@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from popctl.cli.exits import Exit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_VICI_S = 5.0
+_VICI_S = 10.0
 
 backend_config_app = App(name="backend-config", help="Writes the configuration of a backend.")
 
@@ -62,12 +62,13 @@ def backend_config(
 
 def _check(plan: Any, identity: Any, path: Path) -> int:  # noqa: ANN401 - as `check` of the codec takes them
     from popctl.model.observation import Outcome  # noqa: PLC0415
+    from popctl.vici.errors import ViciError  # noqa: PLC0415
     from popctl.wire.strongswan_conf import check  # noqa: PLC0415
 
     try:
-        found = check(plan, identity, _list_sas(path))
-    except OSError as error:
-        print(f"{path}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks
+        found = check(plan, identity, asyncio.run(_list_sas(path)))
+    except ViciError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command speaks
         return Exit.UNREACHABLE
     for problem in found.problems:
         print(problem)  # noqa: T201 - a command speaks
@@ -75,10 +76,11 @@ def _check(plan: Any, identity: Any, path: Path) -> int:  # noqa: ANN401 - as `c
     return {Outcome.PASS: Exit.OK, Outcome.FAIL: Exit.PROBLEMS, Outcome.UNKNOWN: Exit.UNPROVEN}[found.outcome]
 
 
-def _list_sas(path: Path) -> list[Mapping[str, Any]]:
-    import vici  # noqa: PLC0415 - only this command speaks VICI
+async def _list_sas(path: Path) -> list[Mapping[str, Any]]:
+    from contextlib import aclosing  # noqa: PLC0415 - as below
 
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(_VICI_S)
-        sock.connect(str(path))
-        return [body for entry in vici.Session(sock).list_sas() for body in entry.values()]
+    from popctl.model.pop import ViciEndpoint  # noqa: PLC0415
+    from popctl.vici.connection import asking  # noqa: PLC0415 - only this command speaks VICI
+
+    async with asking(ViciEndpoint(path=path), _VICI_S) as charon, aclosing(charon.sas()) as found:
+        return [sa async for sa in found]

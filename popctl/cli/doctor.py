@@ -68,6 +68,7 @@ def doctor(
     from popctl.cli.lb_inventory import InventoryError  # noqa: PLC0415 - only this command needs them
     from popctl.core.doctor import findings  # noqa: PLC0415
     from popctl.senses.doctor import facts, read_lifetimes  # noqa: PLC0415
+    from popctl.vici.errors import ViciError  # noqa: PLC0415
 
     try:
         vips, remembered_s = _balanced(inventory, vip, affinity_timeout_s)
@@ -79,7 +80,7 @@ def doctor(
         name, _, path = each.partition("=")
         try:
             lifetimes.append(read_lifetimes(name, Path(path)))
-        except OSError as error:
+        except ViciError as error:
             print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks
     look: Callable[[], Facts] = partial(
         facts,

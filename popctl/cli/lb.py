@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ from popctl.cli.options import AsJson
 if TYPE_CHECKING:
     from popctl.cli.lb_inventory import BalancerInventory
     from popctl.model.balancer import AffinityKey, Packet, Steering, Tables
+    from popctl.model.route import Address
 
 lb_app = App(name="lb", help="Looks into the balancer's decisions.")
 
@@ -74,7 +75,7 @@ def explain(
 
     try:
         found = load(inventory)
-        tables = _with_health(found, down, draining)
+        tables = _with_health(found, inventory, down, draining)
         if pcap is not None:
             packets = list(_capture(pcap))
         elif packet:
@@ -83,7 +84,7 @@ def explain(
             fields = _Fields(source, destination, sport, dport, spi_i, spi_r, ike_version, from_responder, esp)
             packets = [(1, fields.packet())]
         shown = [s for number, s in _steer_all(tables, packets) if line is None or number == line]
-    except (InventoryError, WireError, OSError, KeyError) as error:
+    except (InventoryError, WireError, OSError, _OptionError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command speaks
         return Exit.USAGE
     for steering in shown:
@@ -119,30 +120,69 @@ def compare(one: Path, other: Path, /) -> int:
     return Exit.PROBLEMS if found else Exit.OK
 
 
+class _OptionError(Exception):
+    """An option that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Fields:
     """A packet described by its fields."""
 
-    def __init__(self, *values: object) -> None:
-        names = ("source", "destination", "sport", "dport", "spi_i", "spi_r", "version", "from_responder", "esp")
-        self.values = dict(zip(names, values, strict=True))
+    source: str
+    destination: str
+    sport: int
+    dport: int
+    spi_i: str
+    spi_r: str
+    version: int
+    from_responder: bool
+    esp: str
 
     def packet(self) -> Packet:
-        """Build it. Raises `WireError`."""
+        """Build it. Raises `WireError`, `_OptionError`."""
         from popctl.wire import packet as build  # noqa: PLC0415
 
-        v = self.values
-        source, destination = build.address(str(v["source"])), build.address(str(v["destination"]))
-        dport = int(str(v["dport"]))
-        if v["esp"]:
-            body = build.esp(int(str(v["esp"]), 0))
+        source, destination = _address("--source", self.source), _address("--destination", self.destination)
+        sport, dport = _in_range("--sport", self.sport, 16), _in_range("--dport", self.dport, 16)
+        if self.esp:
+            body = build.esp(_number("--esp", self.esp, 0, 32))
             protocol = build.UDP if dport == build.NATT_PORT else build.ESP
         else:
-            spis = [int(str(v[name]) or "0", 16).to_bytes(8, "big") for name in ("spi_i", "spi_r")]
-            body = build.ike(*spis, version=int(str(v["version"])), initiator=not v["from_responder"])
+            given = (("--spi-i", self.spi_i), ("--spi-r", self.spi_r))
+            spis = [_number(option, text or "0", 16, 64).to_bytes(8, "big") for option, text in given]
+            version = _in_range("--ike-version", self.version, 4)
+            body = build.ike(*spis, version=version, initiator=not self.from_responder)
             body = build.NON_ESP_MARKER + body if dport == build.NATT_PORT else body
             protocol = build.UDP
-        payload = build.udp(int(str(v["sport"])), dport, body) if protocol == build.UDP else body
+        payload = build.udp(sport, dport, body) if protocol == build.UDP else body
         return build.parse(build.ip(source, destination, protocol, payload))
+
+
+def _number(option: str, text: str, base: int, bits: int) -> int:
+    remedy = f"up to {bits // 4} hex digits" if base == 16 else f"0..{(1 << bits) - 1:#x}"  # noqa: PLR2004 - hex
+    try:
+        number = int(text, base)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << bits:
+        raise _OptionError(f"{option}: {text!r} is not a number of {bits} bits; give {remedy}")
+    return number
+
+
+def _in_range(option: str, number: int, bits: int) -> int:
+    if not 0 <= number < 1 << bits:
+        raise _OptionError(f"{option}: {number} is not a number of {bits} bits; give 0..{(1 << bits) - 1}")
+    return number
+
+
+def _address(option: str, text: str) -> Address:
+    from popctl.wire.errors import WireError  # noqa: PLC0415
+    from popctl.wire.packet import address  # noqa: PLC0415
+
+    try:
+        return address(text)
+    except WireError as error:
+        raise _OptionError(f"{option}: {text!r} is {error.problem}") from error
 
 
 def _from_hex(text: str) -> Packet:
@@ -176,7 +216,12 @@ def _steer_all(tables: Tables, packets: list[tuple[int, Packet]]) -> Iterator[tu
         yield number, steering
 
 
-def _with_health(found: BalancerInventory, down: tuple[str, ...], draining: tuple[str, ...]) -> Tables:
+def _with_health(found: BalancerInventory, inventory: Path, down: tuple[str, ...], draining: tuple[str, ...]) -> Tables:
+    for option, names in (("--down", down), ("--draining", draining)):
+        for name in names:
+            if name not in found.ids:
+                there = ", ".join(found.ids)
+                raise _OptionError(f"{option}: no backend {name!r} in {inventory}; it has {there}")
     return replace(
         found.tables,
         alive=found.tables.alive - {found.ids[name] for name in down},

@@ -69,6 +69,12 @@ def progress(ages_s: Sequence[float], history: Sequence[tuple[Instant, int]], no
     )
 
 
+def noted(history: Sequence[tuple[Instant, int]], count: int, now: Instant) -> tuple[tuple[Instant, int], ...]:
+    """Return the history with a new count: when each number was first seen is all that the estimate needs."""
+    seen = any(count == before for _, before in history)
+    return (*history,) if seen else (*history, (now, count))
+
+
 def _empty_at(left: int, history: Sequence[tuple[Instant, int]], now: Instant) -> Instant:
     began = next(((at, count) for at, count in history if count > left and at < now), None)
     if began is None:

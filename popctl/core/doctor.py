@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -83,9 +84,15 @@ def _return_path(facts: Facts) -> Iterator[Finding]:
                 severity=Severity.ERROR,
                 text=f"rp_filter is strict on {interface}: the larger of all={everywhere} and its own {own} counts",
                 why="with direct return, packets and replies take different links; strict filtering drops one way",
-                command=f"sysctl -w {key}=2",
+                command=f"sysctl -w {_settable(interface)}=2",
                 safe=True,
             )
+
+
+def _settable(interface: str) -> str:
+    """Return the name that sysctl takes: where the interface's own holds a dot (a VLAN), slashes separate."""
+    separator = "/" if "." in interface else "."
+    return shlex.quote(separator.join(("net", "ipv4", "conf", interface, "rp_filter")))
 
 
 def _conntrack(facts: Facts) -> Iterator[Finding]:
@@ -93,7 +100,8 @@ def _conntrack(facts: Facts) -> Iterator[Finding]:
     used = facts.sysctls.get("net.netfilter.nf_conntrack_count")
     if largest is None or used is None:
         return
-    if used > CONNTRACK_FULL * largest:
+    # 0 is no limit.
+    if largest and used > CONNTRACK_FULL * largest:
         yield Finding(
             name="conntrack-full",
             severity=Severity.ERROR,

@@ -120,10 +120,10 @@ class Kernel:
         `known`: this is what was in force, so that only what others have touched since can differ.
         """
         routing = wanted(want.tables)
-        routed = self.routes.read(want.tables.marks)
+        routed = self.routes.read(want.tables.marks, routing)
+        # Only here has all been read; a flap looks at those that rise and may not say that nothing is wrong.
+        self.problem = ""
         moved = self._route(want.tables, routing, routed) if routing != routed else 0
-        if routing == routed:
-            self.problem = ""
         known = known and self.audited >= 0
         writes = 0
         for _ in range(4):
@@ -191,19 +191,22 @@ class Kernel:
         """Change rules and routes. What the kernel refuses is a problem to tell; health goes on in spite of it."""
         dead = frozenset(tables.marks.table_base + b + 1 for b in tables.backends.keys() - tables.alive)
         try:
-            moved = self.routes.apply(tables.marks, routing, seen, dead)
+            return self.routes.apply(tables.marks, routing, seen, dead)
         except KernelError as error:
             self.problem = str(error)
             return 0
-        self.problem = ""
-        return moved
 
     def _write(self, write: Callable[[], None]) -> bool:
         """Make one transaction. Returns whether it was the only one meanwhile; else all has to be read again."""
         before = self.watch.generation()
         self.watch.expect(before)
-        write()
-        after = self.watch.generation()
+        try:
+            write()
+            after = self.watch.generation()
+        except KernelError:
+            self.watch.forget(before)
+            self.audited = -1
+            raise
         alone = self.watch.alone(before, after)
         if not alone:
             self.audited = -1

@@ -45,6 +45,6 @@ def _remove(places: tuple[Marks, ...], *, tables: bool) -> int:
                 removed += 1
     with closing(Routes()) as routes:
         for marks in places:
-            seen = routes.read(marks)
+            seen = routes.read(marks, Routing())
             removed += routes.apply(marks, Routing(), seen)
     return removed

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from popctl.lb.balancer import KernelError
+from popctl.lb.netlink import Netlink, Questions
 from popctl.model.balancer import MAX_SLOT, Marks, Tables
 from popctl.wire import rtnetlink
 from popctl.wire.errors import WireError
@@ -25,6 +26,18 @@ _NETLINK_ROUTE = 0
 _SOL_NETLINK, _GET_STRICT_CHECK = 270, 12
 _BUFFER = 1 << 16
 _TIMEOUT_S = 5.0
+_NONE_THERE = (0, errno.ENOENT, errno.EAFNOSUPPORT)
+"""The last one: of a host that was booted without IPv6."""
+_GONE = (errno.ENOENT, errno.ESRCH)
+
+
+def _netlink() -> Netlink:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
+    made.settimeout(_TIMEOUT_S)
+    # Without it the kernel ignores the table in a question and lists every route of the host.
+    made.setsockopt(_SOL_NETLINK, _GET_STRICT_CHECK, 1)
+    made.bind((0, 0))
+    return made
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,26 +83,25 @@ def wanted(tables: Tables) -> Routing:
 class Routes:
     """The kernel's rules and routes, in the namespace of the thread that made it."""
 
-    def __init__(self) -> None:
-        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
-        self._netlink.settimeout(_TIMEOUT_S)
-        # Without it the kernel ignores the table in a question and lists every route of the host.
-        self._netlink.setsockopt(_SOL_NETLINK, _GET_STRICT_CHECK, 1)
-        self._netlink.bind((0, 0))
+    def __init__(self, netlink: Callable[[], Netlink] = _netlink) -> None:
+        self._questions = Questions(netlink(), _BUFFER)
 
     def close(self) -> None:
         """Close the socket."""
-        self._netlink.close()
+        self._questions.close()
 
     def addresses(self) -> frozenset[Address]:
         """Return every address of this host."""
         found = (one for v in _VERSIONS for one in self._ask(rtnetlink.dump(Kind.GET_ADDRESS, v)))
         return frozenset(one for one in found if not isinstance(one, rtnetlink.Route | rtnetlink.Rule))
 
-    def read(self, marks: Marks) -> Routing:
-        """Return what is there of ours: by the priority and tables that `marks` names."""
+    def read(self, marks: Marks, want: Routing) -> Routing:
+        """Return what is there of ours: rules by the priority and tables that `marks` names, and routes.
+
+        Those of the tables that rules lead to, and of the tables of `want`.
+        """
         rules = frozenset(self._rules(marks))
-        tables = {(rule.version, rule.table) for rule in rules}
+        tables = {(r.version, r.table) for r in rules | want.rules} | {(r.version, r.table) for r in want.routes}
         return Routing(rules=rules, routes=frozenset(r for v, t in tables for r in self._table(v, t)))
 
     def _rules(self, marks: Marks) -> Iterator[MarkRule]:
@@ -119,49 +131,55 @@ class Routes:
         Raises:
             KernelError: the kernel refused one; the others were tried.
         """
-        added, removed = sorted(want.routes - seen.routes, key=repr), sorted(seen.routes - want.routes, key=repr)
-        steps = [(f"route add {r}", Kind.NEW_ROUTE, _route(r), r) for r in added]
-        rules = [(f"rule add {r}", Kind.NEW_RULE, _rule(marks, r)) for r in sorted(want.rules - seen.rules)]
-        rules += [(f"rule del {r}", Kind.DELETE_RULE, _rule(marks, r)) for r in sorted(seen.rules - want.rules)]
         made, failed = 0, []
-        for what, verb, body, one in steps:
-            error = self._order(rtnetlink.route(verb, body))
+        for one in _orders(marks, want, seen, excused):
+            error = next(answer.error for answer in self._answers(one.message) if isinstance(answer, Answer))
             made += not error
-            if error and not (one.gateway is not None and one.table in excused):
-                failed.append(f"{what}: {os.strerror(error)}")
-        orders = [(what, rtnetlink.rule(verb, body)) for what, verb, body in rules]
-        orders += [(f"route del {r}", rtnetlink.route(Kind.DELETE_ROUTE, _route(r))) for r in removed]
-        for what, order in orders:
-            error = self._order(order)
-            made += not error
-            if error:
-                failed.append(f"{what}: {os.strerror(error)}")
+            if error and error not in one.forgiven:
+                failed.append(f"{one.what}: {os.strerror(error)}")
         if failed:
             raise KernelError("rtnetlink", "; ".join(failed))
         return made
 
-    def _order(self, message: bytes) -> int:
-        """Return the kernel's errno; 0 also when all is so already."""
-        answers = [one.error for one in self._answers(message) if isinstance(one, Answer)]
-        return 0 if answers[0] in (0, errno.EEXIST, errno.ESRCH) else answers[0]
-
     def _ask(self, message: bytes) -> list[rtnetlink.Route | rtnetlink.Rule | Address]:
         found = list(self._answers(message))
-        if isinstance(found[-1], Answer) and found[-1].error not in (0, errno.ENOENT):
+        if isinstance(found[-1], Answer) and found[-1].error not in _NONE_THERE:
             raise KernelError("rtnetlink dump", os.strerror(found[-1].error))
         return [one for one in found if not isinstance(one, Answer)]
 
     def _answers(self, message: bytes) -> Iterator[rtnetlink.Route | rtnetlink.Rule | Address | Answer]:
         """Yield what the kernel says; an `Answer` comes last."""
         try:
-            self._netlink.send(message)
-            while True:
-                for one in rtnetlink.messages(self._netlink.recv(_BUFFER)):
+            for datagram in self._questions.ask(message):
+                for one in rtnetlink.messages(datagram):
                     yield one
                     if isinstance(one, Answer):
                         return
         except (OSError, WireError) as error:
             raise KernelError("rtnetlink", str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One change."""
+
+    what: str
+    message: bytes
+    forgiven: Collection[int]
+    """Errors that are no failure: all is so already, or need not be."""
+
+
+def _orders(marks: Marks, want: Routing, seen: Routing, excused: frozenset[int]) -> Iterator[_Order]:
+    for route in sorted(want.routes - seen.routes, key=repr):
+        # Whatever else has this place goes; if it were left, "there is one" would look like "it is as wanted".
+        forgiven = errno.errorcode if route.gateway is not None and route.table in excused else ()
+        yield _Order(f"route add {route}", rtnetlink.route(Kind.NEW_ROUTE, _route(route)), forgiven)
+    for rule in sorted(want.rules - seen.rules):
+        yield _Order(f"rule add {rule}", rtnetlink.rule(Kind.NEW_RULE, _rule(marks, rule)), (errno.EEXIST,))
+    for rule in sorted(seen.rules - want.rules):
+        yield _Order(f"rule del {rule}", rtnetlink.rule(Kind.DELETE_RULE, _rule(marks, rule)), _GONE)
+    for route in sorted(seen.routes - want.routes, key=repr):
+        yield _Order(f"route del {route}", rtnetlink.route(Kind.DELETE_ROUTE, _route(route)), _GONE)
 
 
 def _rule(marks: Marks, rule: MarkRule) -> rtnetlink.Rule:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Lock
 from typing import TypeVar
 
 from popctl.lb.balancer import KernelError
+from popctl.lb.netlink import Questions
 from popctl.wire.errors import WireError
 from popctl.wire.nfnetlink import (
     MULTICAST_GROUP,
     Change,
+    End,
     Entry,
     Generation,
+    Interrupted,
     Kind,
     bones,
     counted,
@@ -40,6 +43,12 @@ _TRIES = 5
 T = TypeVar("T")
 
 
+def _netlink() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+    made.bind((0, 0))
+    return made
+
+
 @dataclass(frozen=True, slots=True)
 class Touched:
     """What other people did to our tables since somebody last asked."""
@@ -58,20 +67,19 @@ class Watch:
     The event loop listens, the worker asks; what was heard is shared between them.
     """
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, *, netlink: Callable[[], socket.socket] = _netlink) -> None:
         self._table = table
         self._lock = Lock()
         self._ours: set[int] = set()
         self._now: set[str] | None = None
         """Names of sets in the transaction that is being heard of; None: it is not about our table."""
         self._touched = Touched()
-        self._events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        self._events = _netlink()
         self._events.settimeout(0)
-        self._events.bind((0, 0))
         self._events.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, MULTICAST_GROUP)
-        self._questions = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
-        self._questions.settimeout(_TIMEOUT_S)
-        self._questions.bind((0, 0))
+        self._asking = netlink()
+        self._asking.settimeout(_TIMEOUT_S)
+        self._questions = Questions(self._asking, _BUFFER)
 
     def fileno(self) -> int:
         """Return what becomes readable when something changed."""
@@ -85,8 +93,7 @@ class Watch:
         """
 
         def ask() -> int:
-            self._questions.send(generation_request())
-            answer = next(iter(messages(self._questions.recv(_BUFFER))), None)
+            answer = next(messages(next(self._questions.ask(generation_request()))), None)
             if not isinstance(answer, Generation):
                 raise WireError(f"unexpected answer {answer!r}")
             return answer.number
@@ -115,21 +122,36 @@ class Watch:
         """Dump these kinds as they were at one generation."""
         for _ in range(_TRIES):
             before = self.generation()
-            entries = _told("nftables dump", lambda: [entry for kind in kinds for entry in self._dump(kind)])
-            if self.generation() == before:
+            entries = _told("nftables dump", lambda: self._dumps(kinds))
+            if entries is not None and self.generation() == before:
                 return entries
         raise KernelError("nftables dump", "the rule set changes all the time")
 
-    def _dump(self, kind: Kind) -> Iterator[Entry]:
-        self._questions.send(dump_request(kind))
-        while True:
-            for one in dumped(self._questions.recv(_BUFFER), kind):
-                if isinstance(one, Entry):
-                    yield one
-                elif one.error:
-                    raise OSError(one.error, "refused")
-                else:
-                    return
+    def _dumps(self, kinds: Iterable[Kind]) -> list[Entry] | None:
+        found = []
+        for kind in kinds:
+            entries = self._dump(kind)
+            if entries is None:
+                return None
+            found += entries
+        return found
+
+    def _dump(self, kind: Kind) -> list[Entry] | None:
+        """Return None when it was interrupted. Reads to the end either way: the kernel begins no other one before."""
+        entries: list[Entry] = []
+        interrupted = False
+        for datagram in self._questions.ask(dump_request(kind)):
+            for one in dumped(datagram, kind):
+                match one:
+                    case Entry():
+                        entries.append(one)
+                    case Interrupted():
+                        interrupted = True
+                    case End(0):
+                        return None if interrupted else entries
+                    case End(error):
+                        raise OSError(error, "refused")
+        return None
 
     def load(self, name: str, elements: Iterable[tuple[int, int]], generation: int) -> None:
         """Add elements (mark -> mark) to a map of our `inet` table, all or none.
@@ -140,9 +162,9 @@ class Watch:
         request = load_request("inet", self._table, name, elements, generation)
 
         def ask() -> list[int]:
-            self._questions.setsockopt(socket.SOL_SOCKET, _SEND_BUFFER_FORCE, len(request) + _BUFFER)
-            self._questions.send(request)
-            return load_answers(self._questions.recv(_BUFFER))
+            self._asking.setsockopt(socket.SOL_SOCKET, _SEND_BUFFER_FORCE, len(request) + _BUFFER)
+            # One datagram for each message that failed, or one for the last; the first of them tells enough.
+            return load_answers(next(self._questions.ask(request)))
 
         # 65,536 notices of our own would overflow what we listen with, and nobody could say whose the lost ones were.
         self._events.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, MULTICAST_GROUP)
@@ -163,11 +185,15 @@ class Watch:
         with self._lock:
             self._ours.add(before + 1)
 
+    def forget(self, before: int) -> None:
+        """Take that back: nothing was changed, and the next transaction may be anybody's."""
+        with self._lock:
+            self._ours.discard(before + 1)
+
     def alone(self, before: int, after: int) -> bool:
         """Return whether nobody else's transaction came between; if somebody's did, which is whose is not known."""
         if after == before:
-            with self._lock:
-                self._ours.discard(before + 1)
+            self.forget(before)
         return after in (before, before + 1)
 
     def foreign_change(self) -> bool:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import aclosing
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import vici
 from pyroute2.netlink.exceptions import NetlinkError
 
 from popctl.model.host import Facts, Lifetimes
+from popctl.model.pop import ViciEndpoint
 from popctl.model.route import Address
+from popctl.vici.connection import asking
 from popctl.wire.proc_text import flows_of
+from popctl.wire.vici_values import number, sections, text
 
 _TIMEOUT_S = 5.0
+_VICI_S = 10.0
 _PLAIN = (
     "net.ipv4.ip_forward",
     "net.ipv6.conf.all.forwarding",
@@ -61,37 +66,40 @@ def facts(
     )
 
 
-def read_lifetimes(backend: str, vici_socket: Path) -> Lifetimes:
+def read_lifetimes(backend: str, vici_socket: Path, *, within_s: float = _VICI_S) -> Lifetimes:
     """Ask one strongSwan for its timers and the algorithms of its SAs.
 
     Raises:
-        OSError: it does not answer.
+        ViciError: no answer within `within_s` seconds, or none that can be read.
     """
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(_TIMEOUT_S)
-        sock.connect(str(vici_socket))
-        session = vici.Session(sock)
-        connections = [body for entry in session.list_conns() for body in entry.values()]
-        sas = [body for entry in session.list_sas() for body in entry.values()]
-    children = [child for c in connections for child in c.get("children", {}).values()]
-    return Lifetimes(
-        backend=backend,
-        ike_rekey_s=_largest(connections, "rekey_time"),
-        esp_rekey_s=_largest(children, "rekey_time"),
-        dpd_s=_largest(connections, "dpd_delay"),
-        algorithms=tuple(sorted({name for sa in sas for name in _algorithms(sa)})),
-    )
+    return asyncio.run(_lifetimes(backend, vici_socket, within_s))
+
+
+async def _lifetimes(backend: str, vici_socket: Path, within_s: float) -> Lifetimes:
+    async with asking(ViciEndpoint(path=vici_socket), within_s) as charon:
+        async with aclosing(charon.stream("list-conns", "list-conn")) as events:
+            connections = [one async for body in events for one in sections(body, "children")]
+        async with aclosing(charon.sas()) as found:
+            algorithms = {name async for sa in found for name in _algorithms(sa)}
+        children = [child for c in connections for child in c.get("children", {}).values()]
+        return Lifetimes(
+            backend=backend,
+            ike_rekey_s=_largest(connections, "rekey_time"),
+            esp_rekey_s=_largest(children, "rekey_time"),
+            dpd_s=_largest(connections, "dpd_delay"),
+            algorithms=tuple(sorted(algorithms)),
+        )
 
 
 def _algorithms(sa: Mapping[str, Any]) -> Iterable[str]:
     for entry in (sa, *sa.get("child-sas", {}).values()):
         for key in ("encr-alg", "integ-alg", "prf-alg", "dh-group"):
             if key in entry:
-                yield entry[key].decode(errors="replace")
+                yield text(entry, key)
 
 
 def _largest(entries: Iterable[Mapping[str, Any]], key: str) -> int:
-    return max((int(entry[key]) for entry in entries if key in entry), default=0)
+    return max((number(entry, key, 0) for entry in entries), default=0)
 
 
 def _sysctl(proc: Path, name: str) -> int | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
 
 from popctl.model.load import Share, TrafficClasses
 from popctl.model.meter import Ike, IkeCounters, SaBytes, Unread
 from popctl.senses import meter_rates
 from popctl.senses.meter_failure import unread
 from popctl.senses.meter_rates import FIRST, Before
+from popctl.vici.connection import Connection, connect
 from popctl.wire import vici_meter
-from popctl.wire.errors import WireError
-from popctl.wire.vici_meter import Kind, Received, Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,60 +20,9 @@ if TYPE_CHECKING:
     from popctl.model.instant import Instant
     from popctl.model.pop import ViciEndpoint
 
-_READ_BYTES: Final = 65536
 _WALK_EVERY_S: Final = 30.0
 _WALK_SHARE: Final = 50.0
 """The SAs are walked for at most one part in so many of the time: 10,000 of them take more than a second of CPU."""
-_YIELD_EVERY: Final = 64
-"""SAs between two chances for others of this event loop."""
-
-
-class _Connection:
-    """One VICI connection: questions in order, each with its answer."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._receiver = Receiver()
-        self._waiting: list[Received] = []
-
-    async def ask(self, command: str, message: Mapping[str, object] | None = None) -> Mapping[str, Any]:
-        """Send a command and return its answer."""
-        self._writer.write(vici_meter.request(command, message))
-        answer = await self.packet()
-        if answer.kind is not Kind.ANSWER:
-            raise WireError(f"charon does not know {command}", found=answer.kind.name)
-        return answer.body
-
-    async def tell(self, request: bytes) -> None:
-        """Register or unregister an event."""
-        self._writer.write(request)
-        while (answer := await self.packet()).kind is Kind.EVENT:
-            pass
-        if answer.kind is not Kind.CONFIRMED:
-            raise WireError("charon does not know the event", found=answer.kind.name)
-
-    def send(self, request: bytes) -> None:
-        """Send a command whose answer the caller reads by `packet`."""
-        self._writer.write(request)
-
-    async def packet(self) -> Received:
-        """Return the next packet."""
-        while not self._waiting:
-            data = await self._reader.read(_READ_BYTES)
-            if not data:
-                raise EOFError
-            self._waiting += self._receiver.receive(data)
-        return self._waiting.pop(0)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-async def _connect(endpoint: ViciEndpoint) -> _Connection:
-    if endpoint.path is not None:
-        return _Connection(*await asyncio.open_unix_connection(str(endpoint.path)))
-    return _Connection(*await asyncio.open_connection(endpoint.host, endpoint.port))
 
 
 class ViciMeter:
@@ -94,7 +43,7 @@ class ViciMeter:
         self._timeout_s = timeout_s
         self._walk_timeout_s = walk_timeout_s
         self._bulk_bit_s = bulk_bit_s
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._before: Before[IkeCounters] = Before()
         self._walked: Before[dict[str, SaBytes]] = Before()
         self.children: int | None = None
@@ -129,9 +78,9 @@ class ViciMeter:
             self._connection.close()
             self._connection = None
 
-    async def _connected(self) -> _Connection:
+    async def _connected(self) -> Connection:
         if self._connection is None:
-            self._connection = await _connect(self._endpoint)
+            self._connection = await connect(self._endpoint)
         return self._connection
 
     def _forget(self) -> None:
@@ -161,17 +110,12 @@ class ViciMeter:
         return max(_WALK_EVERY_S, _WALK_SHARE * (now - begin))
 
     async def _all_sas(self) -> dict[str, SaBytes]:
-        connection = await _connect(self._endpoint)
+        connection = await connect(self._endpoint)
         try:
-            await connection.tell(vici_meter.register("list-sa"))
-            connection.send(vici_meter.request("list-sas", {"noblock": "yes"}))
             found: dict[str, SaBytes] = {}
-            count = 0
-            while (packet := await connection.packet()).kind is Kind.EVENT:
-                found.update(vici_meter.sa_bytes(packet.body))
-                count += 1
-                if count % _YIELD_EVERY == 0:
-                    await asyncio.sleep(0)
+            async with aclosing(connection.stream("list-sas", "list-sa", {"noblock": "yes"})) as events:
+                async for body in events:
+                    found.update(vici_meter.sa_bytes(body))
             return found
         finally:
             connection.close()

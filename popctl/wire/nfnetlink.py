@@ -77,6 +77,11 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Others changed the rule set during the dump: what was told may be of two generations. Its end still follows."""
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """A dump is complete, or refused."""
 
@@ -110,15 +115,15 @@ def messages(datagram: bytes) -> Iterator[Change | Generation]:
             yield Change(table, _string(attributes.get(_NAME, b"")) if number in _OF_SETS else "")
 
 
-def dumped(datagram: bytes, kind: Kind) -> Iterator[Entry | End]:
+def dumped(datagram: bytes, kind: Kind) -> Iterator[Entry | Interrupted | End]:
     """Read one datagram of the answer to `dump_request(kind)`.
 
     Raises:
-        WireError: it is cut short, or something changed during the dump.
+        WireError: it is cut short.
     """
     for number, flags, body in _split(datagram):
         if flags & _INTERRUPTED:
-            raise WireError("the rule set changed during a dump")
+            yield Interrupted()
         if number in (_ERROR, _DONE):
             yield End(-int.from_bytes(body[:4], sys.byteorder, signed=True) if len(body) >= 4 else 0)  # noqa: PLR2004 - an int
         elif number == SUBSYSTEM << 8 | (kind - 1) and body:

@@ -8,6 +8,7 @@ no JSON form for `update @map { key : value }`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2s
@@ -22,6 +23,8 @@ Value: TypeAlias = int | str | None
 Elements: TypeAlias = Mapping[Key, Value]
 
 _ELEMENTS_PER_LINE = 4096
+_SET_NAME = re.compile(r"@([\w.-]+)")
+"""In the text of a rule; raw payload such as `@th,64,32` looks alike and is no set of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,8 @@ def _value(value: Any) -> Value:  # noqa: ANN401 - whatever JSON holds
 def transaction(wanted: Table, seen: SeenTable | None) -> str:
     """Return the smallest input for `nft -f -` that makes `wanted` true; empty when it is.
 
-    What the packet path learnt stays, counters stay, unchanged chains and elements are not touched.
+    What the packet path learnt stays, counters stay, unchanged chains and elements are not touched. A set of another
+    kind, size or timeout is made anew, and what was learnt in it is lost: nftables changes none of these in place.
     """
     at = f"{wanted.family} {wanted.name}"
     before = seen or SeenTable()
@@ -175,7 +179,9 @@ def transaction(wanted: Table, seen: SeenTable | None) -> str:
     plain = [s for s in wanted.sets if s.value != "verdict"]
     verdicts = [s for s in wanted.sets if s.value == "verdict"]
     stale_chains = [c for c in before.chains if c not in {w.name for w in wanted.chains}]
-    changed = [c for c in wanted.chains if not _same_chain(c, before)]
+    recreated = {s.name for s in wanted.sets if _other_shape(s, before.sets.get(s.name))}
+    # A set cannot go while a rule names it, so those rules are written again too.
+    changed = [c for c in wanted.chains if not _same_chain(c, before) or recreated & _named_sets(c)]
     lines += [
         f"flush chain {at} {name}" for name in (*stale_chains, *(c.name for c in changed)) if name in before.chains
     ]
@@ -222,6 +228,14 @@ def _same_chain(chain: Chain, seen: SeenTable) -> bool:
     return seen.chains.get(chain.name) == comments and seen.hooks.get(chain.name) == chain.hook
 
 
+def _named_sets(chain: Chain) -> set[str]:
+    return {name for rule in chain.rules for name in _SET_NAME.findall(rule.text)}
+
+
+def _other_shape(wanted: NftSet, seen: SeenSet | None) -> bool:
+    return seen is not None and (seen.kind, seen.size, seen.timeout_s) != (wanted.kind, wanted.size, wanted.timeout_s)
+
+
 def _chain_line(at: str, chain: Chain) -> str:
     if chain.hook is None:
         return f"add chain {at} {chain.name}"
@@ -231,7 +245,7 @@ def _chain_line(at: str, chain: Chain) -> str:
 
 def _set_lines(at: str, wanted: NftSet, seen: SeenSet | None) -> list[str]:
     lines: list[str] = []
-    if seen is not None and (seen.kind, seen.size, seen.timeout_s) != (wanted.kind, wanted.size, wanted.timeout_s):
+    if seen is not None and _other_shape(wanted, seen):
         lines.append(f"delete {seen.kind} {at} {wanted.name}")
         seen = None
     if seen is None:

@@ -26,6 +26,7 @@ KEEPALIVE = b"\xff"
 
 _IPV4_HEADER = 20
 _IPV6_HEADER = 40
+_IKE_SPI = 8
 _AH = 51
 _FRAGMENT = 44
 _EXTENSIONS = frozenset({0, 43, 60, _AH})
@@ -103,7 +104,8 @@ def from_hex(text: str) -> Packet:
 
 
 def ip(source: Address, destination: Address, protocol: int, payload: bytes) -> bytes:
-    """Build an IP packet without options."""
+    """Build an IP packet without options. Raises `WireError`: something does not fit."""
+    _fits("protocol", protocol, 8)
     if source.version != destination.version:
         raise WireError(f"{source} and {destination} are of different families")
     if isinstance(source, IPv4Address):
@@ -118,23 +120,47 @@ def ip(source: Address, destination: Address, protocol: int, payload: bytes) -> 
 
 
 def udp(sport: int, dport: int, payload: bytes) -> bytes:
-    """Build a UDP datagram without a checksum (legal for ESP in UDP, RFC 3948 section 2.1)."""
+    """Build a UDP datagram without a checksum (legal for ESP in UDP, RFC 3948 section 2.1).
+
+    Raises:
+        WireError: something does not fit.
+    """
+    _fits("source port", sport, 16)
+    _fits("destination port", dport, 16)
+    if 8 + len(payload) > _MAX_LENGTH:
+        raise WireError(f"{8 + len(payload)} bytes do not fit in a UDP datagram")
     return struct.pack(">HHHH", sport, dport, 8 + len(payload), 0) + payload
 
 
 def ike(spi_i: bytes, spi_r: bytes, *, version: int = 2, initiator: bool = True, exchange: int = 34) -> bytes:
-    """Build a bare IKE header (RFC 7296 section 3.1; RFC 2408 section 3.1 for version 1)."""
+    """Build a bare IKE header (RFC 7296 section 3.1; RFC 2408 section 3.1 for version 1).
+
+    Raises:
+        WireError: something does not fit.
+    """
+    for spi in (spi_i, spi_r):
+        if len(spi) != _IKE_SPI:
+            raise WireError(f"an IKE SPI of {len(spi)} bytes instead of {_IKE_SPI}", found=spi)
+    _fits("version", version, 4)
+    _fits("exchange type", exchange, 8)
     flags = 0x08 if initiator and version != 1 else 0
     return spi_i + spi_r + struct.pack(">BBBBII", 0, version << 4, exchange, flags, 0, 28)
 
 
 def esp(spi: int, sequence: int = 1) -> bytes:
-    """Build an ESP header and a few bytes (RFC 4303 section 2)."""
+    """Build an ESP header and a few bytes (RFC 4303 section 2). Raises `WireError`: a number does not fit."""
+    _fits("SPI", spi, 32)
+    _fits("sequence number", sequence, 32)
     return struct.pack(">II", spi, sequence) + bytes(16)
 
 
 def icmp_too_big(quoted: bytes, *, version: int, mtu: int = 1400) -> bytes:
-    """Build "fragmentation needed" (RFC 792) or "packet too big" (RFC 4443 section 3.2) about a packet."""
+    """Build "fragmentation needed" (RFC 792) or "packet too big" (RFC 4443 section 3.2) about a packet.
+
+    Raises:
+        WireError: the MTU does not fit.
+    """
+    _fits("MTU", mtu, 16 if version == 4 else 32)  # noqa: PLR2004 - IP version
     if version == 4:  # noqa: PLR2004 - IP version
         body = struct.pack(">BBHHH", 3, 4, 0, 0, mtu) + quoted
         return body[:2] + _checksum(body) + body[4:]
@@ -147,6 +173,11 @@ def address(text: str) -> Address:
         return ip_address(text)
     except ValueError as error:
         raise WireError("not an IP address", found=text) from error
+
+
+def _fits(what: str, number: int, bits: int) -> None:
+    if not 0 <= number < 1 << bits:
+        raise WireError(f"{what} {number} does not fit in {bits} bits")
 
 
 def _checksum(data: bytes) -> bytes:

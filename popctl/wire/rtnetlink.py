@@ -48,6 +48,7 @@ class Flag(IntFlag):
     REQUEST = 0x1
     ACK = 0x4
     DUMP = 0x300
+    REPLACE = 0x100
     EXCLUSIVE = 0x200
     CREATE = 0x400
 
@@ -119,7 +120,7 @@ def dump(kind: Kind, version: int, *, table: int = 0) -> bytes:
 
 
 def route(verb: Kind, one: Route) -> bytes:
-    """Return the order to add or delete a route."""
+    """Return the order to delete a route, or to put it in the place of whatever has its table and priority."""
     deletes = verb is Kind.DELETE_ROUTE
     scope = _ANY_SCOPE if deletes else 0
     head = _ROUTE.pack(_FAMILIES[one.version], 0, 0, 0, 0, 0 if deletes else _STATIC, scope, one.type, 0)
@@ -128,7 +129,7 @@ def route(verb: Kind, one: Route) -> bytes:
         attributes[_RouteAttribute.GATEWAY] = one.gateway.packed
     if one.priority:
         attributes[_RouteAttribute.PRIORITY] = _word(one.priority)
-    return _order(verb, head + _attributes(attributes), deletes=deletes)
+    return _order(verb, head + _attributes(attributes), Flag(0) if deletes else Flag.CREATE | Flag.REPLACE)
 
 
 def rule(verb: Kind, one: Rule) -> bytes:
@@ -140,7 +141,8 @@ def rule(verb: Kind, one: Rule) -> bytes:
         _RuleAttribute.FWMASK: _word(one.mask),
         _RuleAttribute.TABLE: _word(one.table),
     }
-    return _order(verb, head + _attributes(attributes), deletes=verb is Kind.DELETE_RULE)
+    deletes = verb is Kind.DELETE_RULE
+    return _order(verb, head + _attributes(attributes), Flag(0) if deletes else Flag.CREATE | Flag.EXCLUSIVE)
 
 
 def messages(datagram: bytes) -> Iterator[Route | Rule | IPv4Address | IPv6Address | Answer]:
@@ -246,9 +248,8 @@ def _attributes(values: Mapping[int, bytes]) -> bytes:
     return b"".join(parts)
 
 
-def _order(verb: Kind, body: bytes, *, deletes: bool) -> bytes:
-    flags = Flag.REQUEST | Flag.ACK
-    return _message(verb, flags if deletes else flags | Flag.CREATE | Flag.EXCLUSIVE, body)
+def _order(verb: Kind, body: bytes, how: Flag) -> bytes:
+    return _message(verb, Flag.REQUEST | Flag.ACK | how, body)
 
 
 def _message(kind: Kind, flags: Flag, body: bytes) -> bytes:

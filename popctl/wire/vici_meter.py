@@ -1,8 +1,8 @@
-"""VICI, as far as a meter needs it: requests out, packets in, and what charon's answers mean.
+"""VICI: requests out, packets in, and what charon's answers mean to a meter.
 
-Framing and message encoding come from the `vici` package (strongSwan's own); its session is not used, because it
-blocks without a limit once the first byte of an answer has arrived. A packet is a length of 4 bytes, a type of one
-byte, a name for requests and events, and a message (strongSwan, src/libcharon/plugins/vici/README.md).
+Framing and message encoding come from the `vici` package (strongSwan's own); `popctl.vici` speaks it. A packet is a
+length of 4 bytes, a type of one byte, a name for requests and events, and a message (strongSwan,
+src/libcharon/plugins/vici/README.md).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from vici.protocol import Message, Packet
 
 from popctl.model.meter import IkeCounters, SaBytes
 from popctl.wire.errors import WireError
+from popctl.wire.vici_values import number, section, text
 
 MAX_PACKET: Final = 512 * 1024
 """charon sends no longer ones."""
 _HEADER: Final = 4
-_MAX_DIGITS: Final = 20
 
 
 class Kind(IntEnum):
@@ -106,33 +106,33 @@ def counters(stats: Mapping[str, Any], counted: Mapping[str, Any], pools: Mappin
     Raises:
         WireError: something is missing, or no number.
     """
-    workers, queues, sas = _section(stats, "workers"), _section(stats, "queues"), _section(stats, "ikesas")
-    global_ = _section(_section(counted, "counters"), "")
-    rekeys = _number(global_, "ike-rekey-init") + _number(global_, "ike-rekey-resp")
+    workers, queues, sas = section(stats, "workers"), section(stats, "queues"), section(stats, "ikesas")
+    global_ = section(section(counted, "counters"), "")
+    rekeys = number(global_, "ike-rekey-init") + number(global_, "ike-rekey-resp")
     sizes = [pool for pool in pools.values() if isinstance(pool, Mapping)]
     return IkeCounters(
-        uptime_s=uptime_s(_text(_section(stats, "uptime"), "running")),
-        sas=_number(sas, "total"),
-        half_open=_number(sas, "half-open"),
-        workers_idle=_number(workers, "idle"),
-        jobs_queued=sum(_number(queues, name) for name in queues),
-        handshakes=_number(global_, "ike-init-in-req") + _number(global_, "ike-rekey-resp"),
-        rekeys=rekeys + _number(global_, "child-rekey"),
-        invalid_spi=_number(global_, "invalid-spi"),
-        invalid=_number(global_, "invalid"),
-        leases=sum(_number(pool, "online") for pool in sizes) if sizes else None,
-        addresses=sum(_number(pool, "size") for pool in sizes) if sizes else None,
+        uptime_s=uptime_s(text(section(stats, "uptime"), "running")),
+        sas=number(sas, "total"),
+        half_open=number(sas, "half-open"),
+        workers_idle=number(workers, "idle"),
+        jobs_queued=sum(number(queues, name) for name in queues),
+        handshakes=number(global_, "ike-init-in-req") + number(global_, "ike-rekey-resp"),
+        rekeys=rekeys + number(global_, "child-rekey"),
+        invalid_spi=number(global_, "invalid-spi"),
+        invalid=number(global_, "invalid"),
+        leases=sum(number(pool, "online") for pool in sizes) if sizes else None,
+        addresses=sum(number(pool, "size") for pool in sizes) if sizes else None,
     )
 
 
 _UNITS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
 
-def uptime_s(text: str) -> float:
+def uptime_s(words: str) -> float:
     """Read a duration as charon prints it, such as "7 minutes". Raises `WireError`."""
-    found = re.fullmatch(r"([0-9]{1,9}) (second|minute|hour|day)s?", text)
+    found = re.fullmatch(r"([0-9]{1,9}) (second|minute|hour|day)s?", words)
     if found is None:
-        raise WireError("not a duration", found=text)
+        raise WireError("not a duration", found=words)
     return int(found[1]) * _UNITS[found[2]]
 
 
@@ -144,28 +144,7 @@ def sa_bytes(body: Mapping[str, Any]) -> dict[str, SaBytes]:
             raise WireError("not a section per SA", found=str(sa))
         if sa.get("state") != b"ESTABLISHED":
             continue
-        children = [child for child in _section(sa, "child-sas", {}).values() if isinstance(child, Mapping)]
-        moved = sum(_number(child, way) for child in children for way in ("bytes-in", "bytes-out") if way in child)
-        found[_text(sa, "uniqueid")] = SaBytes(children=len(children), bytes=moved)
+        children = [child for child in section(sa, "child-sas", {}).values() if isinstance(child, Mapping)]
+        moved = sum(number(child, way) for child in children for way in ("bytes-in", "bytes-out") if way in child)
+        found[text(sa, "uniqueid")] = SaBytes(children=len(children), bytes=moved)
     return found
-
-
-def _section(body: Mapping[str, Any], name: str, default: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    value = body.get(name, default)
-    if not isinstance(value, Mapping):
-        raise WireError(f"no section {name!r}", found=str(value))
-    return value
-
-
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, bytes):
-        raise WireError(f"no value {name!r}", found=str(value))
-    return value.decode("utf-8", "replace")
-
-
-def _number(body: Mapping[str, Any], name: str) -> int:
-    text = _text(body, name)
-    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
-        raise WireError(f"{name!r} is not a number", found=text)
-    return int(text)

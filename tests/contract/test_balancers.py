@@ -13,7 +13,7 @@ import pytest
 from popctl.lb.balancer import Balancer, RefusedTablesError
 from popctl.lb.memory import MemoryBalancer, MemoryKernel
 from popctl.lb.nft import NftBalancer
-from popctl.model.balancer import BalancerActual, Tables
+from popctl.model.balancer import Affinity, BalancerActual, Tables
 from tests.balancers import NO_LABELS, VIP4, draining, rows, service, tables, without
 from tests.eventually import eventually_async
 from tests.peers.lb_net import Net, needs_nft, net
@@ -134,6 +134,19 @@ async def test_new_rows_come_into_force(host: Host) -> None:
         await log.until(lambda a: a.in_force and a.writes > before)
     async with running(host, replace(WANTED, services=(service(6, rows=rows(5, size=512)),))) as (_, log):
         assert log[-1].writes == 0
+
+
+async def test_a_longer_or_larger_memory_of_clients_comes_into_force_and_health_goes_on(host: Host) -> None:
+    for affinity in (Affinity(timeout_s=1200), Affinity(timeout_s=1200, size=1 << 12)):
+        wanted = replace(WANTED, services=(service(6, rows=rows(6, size=512), affinity=affinity),))
+        async with running(host) as (balancer, log):
+            before = log[-1].writes
+            await balancer.set(wanted)
+            await log.until(lambda a, before=before: a.in_force and a.writes > before)  # type: ignore[misc]  # no defaults
+            await balancer.set(without(wanted, 3))
+            assert (await log.until(lambda a: 3 not in a.alive)).in_force
+        async with running(host, without(wanted, 3)) as (_, log):
+            assert log[-1].writes == 0
 
 
 async def test_a_flush_by_hand_is_noticed_repaired_and_counted(host: Host) -> None:

@@ -11,6 +11,7 @@ So IKE daemons and the network's soft interrupts have real-time priority: a ping
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -256,7 +257,7 @@ class Pop:
         self.looked_s += 30.0
         told: list[Split] = []
         for number, backend in enumerate(self.backends):
-            seen = walk(ViciEndpoint(path=backend.vici_path), number, None, 0).clients
+            seen = asyncio.run(walk(ViciEndpoint(path=backend.vici_path), number, None, 0)).clients
             everybody = frozenset(range(len(self.backends)))
             self.history, found = follow(self.history, number, seen, self.looked_s, working=everybody, forget_s=600.0)
             told += found

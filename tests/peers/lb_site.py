@@ -267,7 +267,8 @@ def _forget() -> None:
 
 def _apply_routes(state: Tables) -> None:
     with closing(Routes()) as routes:
-        routes.apply(state.marks, wanted(state), routes.read(state.marks))
+        routing = wanted(state)
+        routes.apply(state.marks, routing, routes.read(state.marks, routing))
 
 
 def _ping(i: int, count: int) -> list[str]:

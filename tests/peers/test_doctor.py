@@ -76,6 +76,15 @@ def test_safe_findings_are_mended_told_and_audited(host: Net, tmp_path: Path) ->
     assert (again["done"], len(audit.read_bytes().splitlines())) == ([], 2)
 
 
+def test_the_filter_of_a_vlan_is_mended_too(host: Net, tmp_path: Path) -> None:
+    host.ip("lb", "link add l9.100 type veth peer name l9.101")
+    host.inside("lb", "sysctl", "-qw", "net/ipv4/conf/l9.100/rp_filter=1")
+    assert "rp-filter" in names(doctor(host))
+    mended = doctor(host, "--fix", "--audit", str(tmp_path / "audit.jsonl"))
+    assert "sysctl -w net/ipv4/conf/l9.100/rp_filter=2" in mended["done"]  # type: ignore[operator]  # a list
+    assert ("rp-filter" in names(mended), setting(host, "net/ipv4/conf/l9.100/rp_filter")) == (False, "2")
+
+
 def test_without_an_audit_none_is_begun(host: Net, tmp_path: Path) -> None:
     host.inside("lb", "sysctl", "-qw", "net.ipv4.ipfrag_time=60")
     audit = tmp_path / "audit.jsonl"

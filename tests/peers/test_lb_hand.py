@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
 from popctl.core.rows import packed
+from popctl.lb.balancer import KernelError
 from popctl.lb.counters import read_counters
+from popctl.lb.kernel import Compiled, Done, Kernel
 from popctl.lb.nft import NftBalancer
 from popctl.lb.remove import remove
 from popctl.lb.watch import Watch
@@ -29,6 +33,8 @@ from tests.peers.lb_net import Net, needs_nft, net
 __all__ = ["net"]
 pytestmark = [pytest.mark.peer, needs_nft]
 WANTED = tables(6, rows=rows(6, size=512))
+_NETFILTER = 12
+_MULTI, _INTERRUPTED = 0x2, 0x10
 FOREIGN = (
     "table inet filter { chain input { type filter hook input priority 0; policy accept; tcp dport 22 accept; }; }"
 )
@@ -80,7 +86,18 @@ async def test_every_kind_of_drift_is_noticed_and_put_right(host: Net, damage: s
         assert log[-1].writes == 0
 
 
-@pytest.mark.parametrize("damage", ["rule del priority 5100", "route flush table 5103", "-6 route flush table 5103"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "rule del priority 5100",
+        "route flush table 5103",
+        "-6 route flush table 5103",
+        "route replace default via 10.77.0.99 table 5103",
+        "route replace default dev l0 table 5103",
+        "-6 route replace default via 2001:db8:77::99 table 5103",
+        "-6 route replace default dev l0 table 5103",
+    ],
+)
 async def test_lost_rules_and_routes_are_put_back(host: Net, damage: str) -> None:
     async with running(host) as (_, log):
         before = [host.ip("lb", what) for what in ("rule show", "route show table 5103", "-6 route show table 5103")]
@@ -89,6 +106,41 @@ async def test_lost_rules_and_routes_are_put_back(host: Net, damage: str) -> Non
         after = [host.ip("lb", what) for what in ("rule show", "route show table 5103", "-6 route show table 5103")]
     assert after[1:] == before[1:]
     assert sorted(after[0].splitlines()) == sorted(before[0].splitlines())
+
+
+@contextmanager
+def hand(host: Net) -> Iterator[Callable[[Tables, Compiled | None], tuple[Compiled, Done, str]]]:
+    """Provide single passes of the hand, each with what it says of routing afterwards."""
+    with host.thread("lb") as executor:
+        kernel = executor.submit(Kernel).result()
+
+        def bring(tables: Tables, before: Compiled | None) -> tuple[Compiled, Done, str]:
+            new, done = executor.submit(kernel.bring, tables, before).result()
+            return new, done, kernel.problem
+
+        try:
+            yield bring
+        finally:
+            executor.submit(kernel.close).result()
+
+
+@pytest.mark.parametrize("lost", [(), ("rule del lookup 5103", "-6 rule del lookup 5103")])
+def test_a_backends_new_address_is_in_force_after_one_pass(host: Net, lost: tuple[str, ...]) -> None:
+    moved = Forward(name="b2", ipv4=IPv4Address("10.77.0.99"), ipv6=IPv6Address("2001:db8:77::99"))
+    with hand(host) as bring:
+        bring(WANTED, None)
+        for damage in lost:
+            host.ip("lb", damage)
+        _, done, problem = bring(replace(WANTED, backends={**WANTED.backends, 2: moved}), None)
+        assert (done.writes > 0, problem) == (True, "")
+        for family, gateway in (("-4", "10.77.0.99"), ("-6", "2001:db8:77::99")):
+            way, hole = host.ip("lb", f"{family} route show table 5103").splitlines()
+            assert way.startswith(f"default via {gateway} dev l0")
+            assert hole.startswith("blackhole default")
+            assert "lookup 5103" in host.ip("lb", f"{family} rule show")
+        assert bring(WANTED, None)[1].writes > 0
+        _, done, _ = bring(WANTED, None)
+        assert done.writes == 0
 
 
 async def test_rows_are_in_the_kernel_as_they_were_built_and_new_ones_replace_them_at_once(host: Net) -> None:
@@ -140,6 +192,73 @@ async def test_bones_are_what_nft_lists_without_elements(host: Net) -> None:
             listed = parse_listing(host.inside("lb", "nft", "-j", "list", "table", family, TABLE))
             bare = {name: replace(one, elements=None) for name, one in listed.sets.items()}
             assert table == replace(listed, sets=bare)
+
+
+class Trouble(socket.socket):
+    """A netlink socket that spoils what is read once: `interrupt` marks a part of a dump, `late` leaves an answer."""
+
+    trouble = ""
+
+    def recv(self, *arguments: int) -> bytes:
+        now, self.trouble = self.trouble, ""
+        if now == "late":
+            raise TimeoutError("timed out")
+        datagram = super().recv(*arguments)
+        kind, flags = struct.unpack_from("=HH", datagram, 4)
+        if now == "interrupt" and not flags & _MULTI:
+            self.trouble = now
+        elif now == "interrupt":
+            datagram = datagram[:4] + struct.pack("=HH", kind, flags | _INTERRUPTED) + datagram[8:]
+        return datagram
+
+
+@pytest.fixture
+def troubled(host: Net) -> Iterator[tuple[Watch, Watch, Trouble]]:
+    """Provide a watch that can be disturbed, one that cannot, and what disturbs."""
+    made: list[Trouble] = []
+
+    def netlink() -> Trouble:
+        made.append(Trouble(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER))
+        return made[0]
+
+    with host.thread("lb") as executor:
+        watch, fresh = executor.submit(lambda: (Watch(TABLE, netlink=netlink), Watch(TABLE))).result()
+        try:
+            yield watch, fresh, made[0]
+        finally:
+            watch.close()
+            fresh.close()
+
+
+async def test_a_dump_that_others_interrupt_is_made_again(host: Net, troubled: tuple[Watch, Watch, Trouble]) -> None:
+    watch, fresh, netlink = troubled
+    async with running(host):
+        netlink.trouble = "interrupt"
+        assert watch.bones(("inet", "ip", "ip6")) == fresh.bones(("inet", "ip", "ip6"))
+        assert netlink.trouble == ""
+    host.inside("lb", "nft", "add table ip other")
+    assert watch.generation() == fresh.generation()
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_that_to_the_next_question(
+    host: Net, troubled: tuple[Watch, Watch, Trouble]
+) -> None:
+    watch, fresh, netlink = troubled
+    netlink.trouble = "late"
+    with pytest.raises(KernelError, match="timed out"):
+        watch.generation()
+    host.inside("lb", "nft", "add table ip other")
+    assert watch.generation() == fresh.generation()
+
+
+def test_a_load_that_is_refused_in_several_parts_leaves_no_answer_behind(
+    host: Net, troubled: tuple[Watch, Watch, Trouble]
+) -> None:
+    watch, fresh, _ = troubled
+    with pytest.raises(KernelError):
+        watch.load("nowhere", ((number, 1) for number in range(3 * 2048)), watch.generation())
+    host.inside("lb", "nft", "add table ip other")
+    assert watch.generation() == fresh.generation()
 
 
 async def test_other_peoples_rules_are_not_touched_and_do_not_disturb(host: Net) -> None:
@@ -216,3 +335,31 @@ async def test_a_backend_with_a_dead_link_holds_nobody_else_up_and_is_reached_ag
         await eventually_async(lambda: log[-1].alive == wanted.alive and log[-1].in_force)
         assert "via 10.78.0.2" in two_links.ip("lb", "route show table 5101")
         assert "via 2001:db8:78::2" in two_links.ip("lb", "-6 route show table 5101")
+
+
+def test_a_write_that_fails_does_not_make_the_next_one_of_others_ours(host: Net) -> None:
+    with hand(host) as bring:
+        before = bring(WANTED, bring(WANTED, None)[0])[0]
+        host.inside("lb", "nft", "delete element inet popctl alive { 1 }")
+        left = without(WANTED, 0)
+        with pytest.raises(KernelError):
+            bring(left, before)
+        before, done, _ = bring(left, None)
+        assert done.writes == 0
+        host.inside("lb", "nft", "delete element inet popctl alive { 2 }")
+        assert bring(left, before)[1].writes == 1
+        assert 2 in listed(host).sets["alive"].elements
+
+
+def test_a_flap_of_one_backend_leaves_the_problem_of_another_standing(two_links: Net) -> None:
+    """Backend 1 is on no link of this host; that backend 0 rises says nothing about it."""
+    away = Forward(name="b1", ipv4=IPv4Address("192.168.77.1"))
+    wanted = replace(WANTED, backends={**WANTED.backends, 1: away})
+    with hand(two_links) as bring:
+        before, _, problem = bring(without(wanted, 0), None)
+        assert "192.168.77.1" in problem
+        before, done, problem = bring(wanted, before)
+        assert (done.flap, "192.168.77.1" in problem) == (True, True)
+        two_links.ip("lb", "addr add 192.168.77.254/24 dev l1")
+        _, _, problem = bring(wanted, before)
+        assert problem == ""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from popctl.lb.sas import SaCount, ViciError, count, end
+from popctl.lb import sas
+from popctl.lb.sas import SaCount
 from popctl.model.pop import ViciEndpoint
+from popctl.vici.errors import ViciError
 from tests.eventually import eventually
 from tests.peers.netns import SERVER_ADDRESS, two_hosts
 from tests.peers.strongswan import GATEWAY_ID, StrongSwan
@@ -39,6 +42,14 @@ def pair() -> Iterator[tuple[StrongSwan, StrongSwan]]:
         StrongSwan(hosts.client, connections=_CLIENT) as client,
     ):
         yield client, gateway
+
+
+def count(endpoint: ViciEndpoint) -> SaCount:
+    return asyncio.run(sas.count(endpoint))
+
+
+def end(endpoint: ViciEndpoint) -> int:
+    return asyncio.run(sas.end(endpoint))
 
 
 def connect(client: StrongSwan) -> None:

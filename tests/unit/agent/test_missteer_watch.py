@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from threading import Event
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from popctl.agent.missteer_watch import ALARM_S, MissteerWatch
-from popctl.lb.sas import ViciError, Walk
+from popctl.lb.sas import Walk
 from popctl.model.balancer import SpiPlan
 from popctl.model.load import LoadSample
 from popctl.model.missteer import ClientAt
 from popctl.model.pop import Pop, ViciEndpoint
+from popctl.vici.errors import ViciError
 from tests import pops
 from tests.eventually import eventually_async
 
@@ -31,18 +31,18 @@ class Charons:
         self.refused: dict[str, int] = {}
         self.clients: dict[int, tuple[ClientAt, ...]] = {}
         self.label_problem = ""
-        self.second = Event()
+        self.second = asyncio.Event()
         """Backend 2 answers after it."""
         self.second.set()
 
-    def count(self, endpoint: ViciEndpoint) -> int:
+    async def count(self, endpoint: ViciEndpoint) -> int:
         if endpoint.host not in self.refused:
             raise ViciError("no answer")
         return self.refused[endpoint.host]
 
-    def walk(self, _: ViciEndpoint, backend: int, __: SpiPlan | None, ___: int) -> Walk:
+    async def walk(self, _: ViciEndpoint, backend: int, __: SpiPlan | None, ___: int) -> Walk:
         if backend == 2:
-            assert self.second.wait(10)
+            await asyncio.wait_for(self.second.wait(), 10)
         return Walk(clients=self.clients.get(backend, ()), label_problem=self.label_problem)
 
 

@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import pytest
+
 from popctl.agent.events import IntentsChanged
 from popctl.agent.sa_watch import EVERY_S, SaWatch
-from popctl.lb.sas import SaCount, ViciError
+from popctl.lb.sas import SaCount
 from popctl.model.instant import NEVER
 from popctl.model.observation import Intent, IntentKind
 from popctl.model.pop import Pop, ViciEndpoint
+from popctl.vici.errors import ViciError
 from tests import pops
 from tests.eventually import eventually_async
 
@@ -24,14 +27,20 @@ class Charon:
         self.counts = list(counts)
         self.refuses = False
         self.ended = 0
+        self.looks = 0
+        self.silent: set[str] = set()
+        """Addresses of those that take the question and never answer."""
 
-    def count(self, _: ViciEndpoint) -> SaCount:
+    async def count(self, endpoint: ViciEndpoint) -> SaCount:
+        if endpoint.host in self.silent:
+            await asyncio.Event().wait()
+        self.looks += 1
         if self.refuses:
             raise ViciError("tcp://127.0.1.1:4502: Connection refused")
         left = self.counts.pop(0) if len(self.counts) > 1 else self.counts[0]
         return SaCount(ages_s=(60.0,) * left)
 
-    def end(self, _: ViciEndpoint) -> int:
+    async def end(self, _: ViciEndpoint) -> int:
         ended, self.counts = self.counts[0], [0]
         self.ended += ended
         return ended
@@ -51,8 +60,8 @@ def drains(*names: str) -> IntentsChanged:
 
 
 @asynccontextmanager
-async def watching(charon: Charon) -> AsyncIterator[SaWatch]:
-    watch = SaWatch(watched_pop(), asyncio.get_running_loop().time, count=charon.count, end=charon.end)
+async def watching(charon: Charon, pop: Pop | None = None) -> AsyncIterator[SaWatch]:
+    watch = SaWatch(pop or watched_pop(), asyncio.get_running_loop().time, count=charon.count, end=charon.end)
     task = asyncio.create_task(watch.run())
     try:
         yield watch
@@ -110,3 +119,29 @@ async def test_sas_are_ended_when_ordered_and_counted_afterwards() -> None:
         watch.end(frozenset({1, 2}))
         await eventually_async(lambda: charon.ended == 7)
         await eventually_async(lambda: (found := watch.progress("b1")) is not None and found.sas == 0)
+
+
+def twice_watched() -> Pop:
+    pop = watched_pop()
+    return replace(
+        pop, backends={n: replace(b, vici=ViciEndpoint(host=f"127.0.1.{n}")) for n, b in pop.backends.items()}
+    )
+
+
+async def test_nobody_waits_for_another_ones_charon() -> None:
+    """The deadline of a drain is kept although another backend has lost its power."""
+    charon = Charon([7])
+    charon.silent = {"127.0.1.1"}
+    async with watching(charon, twice_watched()) as watch:
+        watch.turn(0.0, (drains("b1", "b2"),), None)
+        await eventually_async(lambda: watch.progress("b2") is not None)
+        watch.end(frozenset({2}))
+        await eventually_async(lambda: charon.ended == 7)
+        assert watch.progress("b1") is None
+
+
+async def test_it_lasts_where_nobody_can_be_asked() -> None:
+    watch = SaWatch(pops.pop(), lambda: 0.0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await watch.run()

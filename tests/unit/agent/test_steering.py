@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from popctl.agent.events import Event, TablesChanged, TablesInherited
-from popctl.agent.rows import services_with_rows
+from popctl.agent.rows import RowsError, services_with_rows
 from popctl.agent.sa_watch import SaWatch
 from popctl.agent.steering import Steering
 from popctl.core.rendezvous import build
@@ -126,3 +129,16 @@ async def test_what_the_host_refuses_is_told_and_tried_again_until_it_is_mended(
         one.kernel.addresses = frozenset()
         await eventually_async(lambda: one.actual().in_force, within_s=10)
     assert one.actual().problem == ""
+
+
+async def test_a_host_that_cannot_start_a_process_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig()
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(RowsError, match=r"rows were not built: .*/nowhere/python"):
+            await services_with_rows(one.pop)
+        async with one.running() as steering:
+            await eventually_async(lambda: "/nowhere/python" in one.actual().problem)
+            broken.undo()
+            steering.order_tables(one.tables(1, 2))
+            await eventually_async(lambda: one.actual().in_force, within_s=20)

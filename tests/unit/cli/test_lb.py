@@ -67,6 +67,32 @@ def test_what_is_no_packet_is_refused_in_one_line(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"esp": "zz"}, "--esp: 'zz' is not a number of 32 bits; give 0..0xffffffff"),
+        ({"esp": "0x1ffffffff"}, "--esp: '0x1ffffffff' is not a number of 32 bits; give 0..0xffffffff"),
+        ({"esp": "-1"}, "--esp: '-1' is not a number of 32 bits; give 0..0xffffffff"),
+        ({"sport": 70000}, "--sport: 70000 is not a number of 16 bits; give 0..65535"),
+        ({"dport": -1}, "--dport: -1 is not a number of 16 bits; give 0..65535"),
+        ({"spi_i": "xyz"}, "--spi-i: 'xyz' is not a number of 64 bits; give up to 16 hex digits"),
+        ({"spi_i": "1" * 19}, f"--spi-i: '{'1' * 19}' is not a number of 64 bits; give up to 16 hex digits"),
+        ({"spi_r": "-1"}, "--spi-r: '-1' is not a number of 64 bits; give up to 16 hex digits"),
+        ({"ike_version": 16}, "--ike-version: 16 is not a number of 4 bits; give 0..15"),
+        ({"down": ("nosuch",)}, f"--down: no backend 'nosuch' in {INVENTORY}; it has b0, b1"),
+        ({"draining": ("nosuch",)}, f"--draining: no backend 'nosuch' in {INVENTORY}; it has b0, b1"),
+        ({"source": "here"}, "--source: 'here' is not an IP address"),
+        ({"destination": ""}, "--destination: '' is not an IP address"),
+    ],
+)
+def test_an_option_that_makes_no_packet_is_named_in_one_line(
+    fields: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good: dict[str, Any] = {"source": str(CLIENT4), "destination": str(VIP4)}
+    assert explain(inventory=INVENTORY, **{**good, **fields}) == Exit.USAGE
+    assert capsys.readouterr().err == f"{message}\n"
+
+
 def test_the_settings_of_a_backend_come_from_the_inventory(capsys: pytest.CaptureFixture[str]) -> None:
     assert backend_config("b1", inventory=INVENTORY) == Exit.OK
     text = capsys.readouterr().out

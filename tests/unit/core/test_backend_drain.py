@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from popctl.core.backend_drain import Shortfall, progress, refusals
+from popctl.core.backend_drain import Shortfall, noted, progress, refusals
 from popctl.model.instant import NEVER
 
 WEIGHTS = {"vpn": {0: 64, 1: 64, 2: 64, 3: 64}, "other": {3: 64}}
@@ -35,3 +35,11 @@ def test_nothing_has_left_so_nothing_can_be_estimated() -> None:
 
 def test_half_gone_in_a_minute_is_empty_after_as_many_minutes_as_halvings() -> None:
     assert progress((1.0,) * 16, [(0.0, 32), (30.0, 20)], 60.0).empty_at == pytest.approx(60.0 + 5 * 60.0)
+
+
+def test_a_count_that_goes_up_and_down_leaves_no_trail() -> None:
+    history: tuple[tuple[float, int], ...] = ()
+    for turn in range(1000):
+        history = noted(history, 10 + turn % 2, 2.0 * turn)
+    assert history == ((0.0, 10), (2.0, 11))
+    assert progress((1.0,) * 5, history, 10.0).empty_at == progress((1.0,) * 5, [(0.0, 10)], 10.0).empty_at

@@ -57,6 +57,17 @@ def test_a_bad_setting_is_one_finding_with_a_safe_command(setting: str, value: i
     assert (finding.name, finding.command, finding.safe) == (name, command, True)
 
 
+def test_the_name_of_a_vlan_holds_a_dot_that_sysctl_does_not_take_for_a_slash() -> None:
+    sysctls = {**GOOD.sysctls, "net.ipv4.conf.all.rp_filter": 0, "net.ipv4.conf.eth1.100.rp_filter": 1}
+    (finding,) = findings(replace(GOOD, sysctls=sysctls, mtus={"eth1.100": 1500}))
+    assert (finding.command, finding.safe) == ("sysctl -w net/ipv4/conf/eth1.100/rp_filter=2", True)
+
+
+def test_conntrack_without_a_limit_is_never_full() -> None:
+    unlimited = {**GOOD.sysctls, "net.netfilter.nf_conntrack_max": 0, "net.netfilter.nf_conntrack_count": 5}
+    assert findings(replace(GOOD, sysctls=unlimited)) == ()
+
+
 @pytest.mark.parametrize(
     ("facts", "name"),
     [

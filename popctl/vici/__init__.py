@@ -1,0 +1,1 @@
+"""Asking strongSwan's charon over VICI, never without a time limit."""
