@@ -13,7 +13,7 @@ from popctl.model.fleet import PopReport, Record, ServiceReport, Stance
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, PopLoad, Resource
 from popctl.model.pop import Announce
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 from popctl.wire.figures import count, number
 
 FORMAT = 1
@@ -94,7 +94,7 @@ def decode_record(content: bytes, now: Instant) -> Record:
         if document["format"] != FORMAT:
             raise WireError(f"format {document['format']!r}, this popctl reads {FORMAT}", found=content)
         return _record(document, now)
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except UNREADABLE as error:
         raise WireError(f"not the record of a PoP: {type(error).__name__}: {error}", found=content) from error
 
 

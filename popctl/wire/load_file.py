@@ -15,7 +15,7 @@ from popctl.model.capacity import CALM, Distrust, LoadMemory, LoadState
 from popctl.model.damping import Ledger, Penalty
 from popctl.model.reason import Reason
 from popctl.model.route import RouteKey
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 from popctl.wire.sealed import checksum, dump
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def decode(content: bytes, ladder: tuple[Level, ...], *, unix_s: float, now: Ins
         if document["checksum"] != checksum(document["load"]):
             raise WireError("the checksum does not match", found=content)
         return _Reader(ladder, unix_s=unix_s, now=now).memory(document["load"])
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except UNREADABLE as error:
         raise WireError(f"truncated, overwritten or edited: {error}", found=content) from error
 
 

@@ -16,7 +16,7 @@ from cattrs.preconf.json import make_converter
 
 from popctl.model.load import Amounts, Resource
 from popctl.model.meter import Conntrack, Cpu, Daemon, Ike, L2tpCount, Link, Snapshot, Unread
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 from popctl.wire.figures import count, number
 
 MAX_LINE: Final = 256 * 1024
@@ -105,7 +105,7 @@ def _no_constant(found: str) -> float:
 def _structured(body: dict[str, Any], kind: type[T], text: bytes) -> T:
     try:
         return _CONVERTER.structure(body, kind)
-    except (cattrs.BaseValidationError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (cattrs.BaseValidationError, *UNREADABLE) as error:
         raise WireError(f"not a {kind.__name__} ({type(error).__name__})", found=text) from error
 
 

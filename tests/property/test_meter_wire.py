@@ -25,33 +25,38 @@ from tests.unit.wire.strange_numbers import documents
 T = TypeVar("T")
 amount = st.floats(0.0, 1e15)
 count = st.integers(0, 2**64 - 1)
-st.register_type_strategy(float, amount)
-st.register_type_strategy(int, count)
+_FIGURES = {"float": amount, "int": count, "int | None": st.none() | count}
+
+
+def _built(kind: type[T], **given: st.SearchStrategy[object]) -> st.SearchStrategy[T]:
+    """Build a `kind` whose figures are such as a host has."""
+    figures = {one.name: _FIGURES[one.type] for one in fields(kind) if one.type in _FIGURES}
+    return st.builds(kind, **figures | given)
 
 
 def _or_unread(kind: st.SearchStrategy[T]) -> st.SearchStrategy[T | Unread]:
     return st.one_of(kind, st.builds(Unread, reason=st.sampled_from(Reason), detail=st.text(max_size=8)))
 
 
-daemons = st.lists(st.builds(Daemon), max_size=3).map(tuple)
+daemons = st.lists(_built(Daemon), max_size=3).map(tuple)
 snapshots = st.builds(
     Snapshot,
     used=st.dictionaries(st.sampled_from(Resource), amount),
     unknown=st.dictionaries(st.sampled_from([one.value for one in Resource]), st.sampled_from(Reason)),
-    cpu=_or_unread(st.builds(Cpu)),
-    links=_or_unread(st.lists(st.builds(Link), max_size=3).map(tuple)),
-    conntrack=_or_unread(st.builds(Conntrack)),
-    ike=_or_unread(st.builds(Ike)),
-    l2tp=_or_unread(st.builds(L2tpCount)),
-    classes=st.none() | st.builds(TrafficClasses, interactive=st.builds(Share), bulk=st.builds(Share)),
+    cpu=_or_unread(_built(Cpu)),
+    links=_or_unread(st.lists(_built(Link), max_size=3).map(tuple)),
+    conntrack=_or_unread(_built(Conntrack)),
+    ike=_or_unread(_built(Ike)),
+    l2tp=_or_unread(_built(L2tpCount)),
+    classes=st.none() | _built(TrafficClasses, interactive=_built(Share), bulk=_built(Share)),
     symptoms=st.lists(st.sampled_from(Symptom), max_size=2).map(tuple),
     daemons=daemons,
 )
-measured = st.builds(Measured, snapshot=snapshots, age_s=amount)
+measured = _built(Measured, snapshot=snapshots, age_s=amount)
 lines = st.one_of(
     measured,
-    st.builds(Hello, interval_s=amount, daemons=daemons),
-    st.builds(DaemonChanged, daemon=st.builds(Daemon), age_s=amount),
+    _built(Hello, interval_s=amount, daemons=daemons),
+    _built(DaemonChanged, daemon=_built(Daemon), age_s=amount),
 )
 
 

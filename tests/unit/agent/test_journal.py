@@ -21,6 +21,7 @@ from popctl.wire.errors import WireError
 from popctl.wire.journal import StartLine, decode
 from tests.pops import backend, balanced, ike, pop
 from tests.timeline.story import Story
+from tests.unit.wire.strange_numbers import documents
 
 POP = pop(backends=(backend(1, ike()), backend(2, ike())))
 
@@ -158,6 +159,21 @@ def test_damaged_lines_raise_only_wire_error_or_read(data: st.DataObject) -> Non
     insert = data.draw(st.text(max_size=4))
     with contextlib.suppress(WireError):
         decode(line[:cut] + insert + line[cut + len(insert) :])
+
+
+def test_whatever_stands_where_a_number_should_only_wire_errors_leave() -> None:
+    """One line of each kind; a start line is long, and every number in it is tried."""
+    lines = {
+        tuple(sorted(key for event in json.loads(line).get("events", ()) for key in event)): line for line in SAMPLES
+    }
+    for line in (SAMPLES[0], *lines.values()):
+        for what, text in documents(line):
+            try:
+                decode(text)
+            except WireError:
+                pass
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not leave
+                pytest.fail(f"{what}: {error!r}")
 
 
 def test_a_full_disk_stops_the_journal_and_not_the_agent(tmp_path: Path) -> None:
