@@ -43,7 +43,7 @@ class Health:
     changed_at: Instant | None = None
     """When the verdict last flipped."""
     reason: Reason | None = None
-    """Of the last outcome, UNKNOWN included: what an operator wants to see first."""
+    """Of the last FAIL, and of a death until something answers: what "down" rests on. None after a PASS."""
 
 
 class Phase(StrEnum):
