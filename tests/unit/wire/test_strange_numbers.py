@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from popctl.model.balancer import SpiPlan
-from popctl.model.capacity import Distrust, LoadMemory, LoadState
+from popctl.model.capacity import Distrust, LoadMemory, LoadPolicy, LoadState
 from popctl.model.damping import Penalty
 from popctl.model.observation import Intent, IntentKind
 from popctl.model.playbook import DEFAULT_LADDER, Flow, Level, Playbook, Step, StepKey
@@ -180,7 +180,9 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
     ),
     "intents": (_sealed(("intents",), intents_file.decode_state), intents_file.encode_state([INTENT]).decode()),
     "load": (
-        _sealed(("load",), lambda content: load_file.decode(content, DEFAULT_LADDER, unix_s=9.0, now=9.0)),
+        _sealed(
+            ("load",), lambda content: load_file.decode(content, DEFAULT_LADDER, LoadPolicy(), unix_s=9.0, now=9.0)
+        ),
         load_file.encode(LOAD, DEFAULT_LADDER, unix_s=9.0, now=9.0).decode(),
     ),
     "registry": (
