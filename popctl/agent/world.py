@@ -152,11 +152,8 @@ class World:
         if backend is None:
             return False
         changed = False
-        for key, down in push.died(backend, death.at).items():
+        for key, down in push.died(backend, death.at, self._health).items():
             known = self._health.get(key, health.UNHEARD)
-            if known.heard_at is not None and known.heard_at > death.at:
-                # Something was heard since: it knows better than news of long ago.
-                continue
             self._health[key] = down
             need = self._thresholds[key]
             # Down it may have been before; that its kernel says so is new.

@@ -24,7 +24,7 @@ def step(health: Health, observation: Observation, need: Thresholds) -> Health:
     if observation.outcome is Outcome.UNKNOWN:
         return health
     if _is_stale(health, need, observation.at):
-        health = UNHEARD
+        health = Health(answered_at=health.answered_at)
     passed = observation.outcome is Outcome.PASS
     leaning = Verdict.UP if passed else Verdict.DOWN
     streak = health.streak + 1 if leaning is health.leaning else 1
@@ -33,7 +33,8 @@ def step(health: Health, observation: Observation, need: Thresholds) -> Health:
     verdict = leaning if full else health.verdict
     changed_at = observation.at if verdict is not health.verdict else health.changed_at
     reason = None if passed else _evidence(health, observation.reason)
-    return Health(verdict, leaning, streak, refused, observation.at, changed_at, reason)
+    answered_at = observation.at if passed else health.answered_at
+    return Health(verdict, leaning, streak, refused, observation.at, changed_at, reason, answered_at)
 
 
 def _evidence(health: Health, found: Reason) -> Reason:

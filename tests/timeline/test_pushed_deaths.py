@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from popctl.agent.events import FleetChanged
 from popctl.agent.journal import Journal
 from popctl.agent.replay import replay
@@ -108,6 +110,29 @@ def test_a_death_makes_certain_what_probes_had_only_not_heard_of() -> None:
     for number in (1, 2):
         story.happens(116.3, DaemonDied(backend=number, daemon=CHARON, at=116.3))
     story.expect(116.3, WITHDRAWN, Reason.TOO_FEW_BACKENDS)
+
+
+def test_a_probe_that_timed_out_since_does_not_know_better_than_the_kernel() -> None:
+    """The news is told once: it may come a moment after a probe that ran into the death."""
+    story = alone_with_a_permit()
+    story.passes(1, begin=0.1, end=100)
+    story.hangs(1, begin=101, end=130)
+    story.happens(101.2, DaemonDied(backend=1, daemon=CHARON, at=100.9))
+    story.passes(2, begin=0.1, end=110)
+    story.refuses(2, begin=110, end=130)
+    story.expect(110.1, WITHDRAWN, Reason.TOO_FEW_BACKENDS)
+
+
+@pytest.mark.parametrize("silent_s", [0.0, 10.0])
+def test_old_news_of_a_daemon_that_answered_since_makes_nothing_certain(silent_s: float) -> None:
+    """Also if nothing was heard for so long meanwhile that what was believed went stale."""
+    story = alone_with_a_permit()
+    story.passes(1, begin=0.1, end=100)
+    story.hangs(1, begin=100 + silent_s, end=130)
+    story.happens(115.5, DaemonDied(backend=1, daemon=CHARON, at=90.0))
+    story.passes(2, begin=0.1, end=110)
+    story.refuses(2, begin=110, end=130)
+    assert story.service(120.0).held
 
 
 def test_what_the_kernel_said_stands_until_a_probe_is_answered() -> None:
