@@ -56,6 +56,7 @@ class LoadKeeper:
             found = decode(
                 self._file.path.read_bytes(),
                 self._settings.ladder,
+                self._settings.policies.load,
                 unix_s=self._clocks.wall(),
                 now=self._clocks.monotonic(),
             )

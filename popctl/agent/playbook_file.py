@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _LOG = structlog.get_logger("popctl.playbook")
 
 LOOK_EVERY_S: Final = 10.0
+_CLOCK_SET_S: Final = 5.0
+"""A wall clock that moved by more against the monotonic one was set, or has drifted for long."""
 
 Audit: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[object]]
 """Takes a reason and details."""
@@ -51,6 +53,8 @@ class PlaybookFile:
         self._seen: _Stamp | None = None
         self._in_force: PlaybookInForce | None = None
         self._old = False
+        self._offset_s = 0.0
+        """Between the clocks, as the file was judged by."""
 
     async def run(self) -> None:
         """Follow the file until cancelled."""
@@ -59,29 +63,34 @@ class PlaybookFile:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
-        """Look at the file once, and take it if it is new and fits."""
+        """Look at the file once, and take it if it is new and fits. A wall clock that was set makes it new, too."""
         load = self._pop.load
         if load is None or load.playbook is None:
             return
         stamp = await asyncio.to_thread(_stamp, load.playbook)
-        if stamp != self._seen or self._in_force is None:
+        if stamp != self._seen or self._in_force is None or abs(self._offset() - self._offset_s) > _CLOCK_SET_S:
             self._seen = stamp
             await self._read(load.playbook)
         elif self._grew_old(load.policies.gate.playbook_max_age_s):
             _LOG.error("the playbook is too old: nothing is done for load beyond the floor", path=str(load.playbook))
 
     async def _read(self, path: Path) -> None:
+        self._offset_s = self._offset()
         found, problem = await asyncio.to_thread(self._judge, path)
         before = self._in_force
         kept = before.playbook if problem is not None and before is not None and before.playbook is not None else found
-        now, unix_s = self._clocks.monotonic(), self._clocks.wall()
-        created = 0.0 if kept is None else now - (unix_s - kept.created_unix_s)
+        created = 0.0 if kept is None else kept.created_unix_s - self._offset_s
         fresh = PlaybookInForce(playbook=kept, created=created, problem="" if problem is None else str(problem))
-        if before is not None and (fresh.playbook, fresh.problem) == (before.playbook, before.problem):
+        same = before is not None and (fresh.playbook, fresh.problem) == (before.playbook, before.problem)
+        if same and before is not None and abs(fresh.created - before.created) <= _CLOCK_SET_S:
             return
         self._in_force, self._old = fresh, False
         self._put(PlaybookChanged(fresh))
-        await self._tell(path, fresh, problem)
+        if not same:
+            await self._tell(path, fresh, problem)
+
+    def _offset(self) -> float:
+        return self._clocks.wall() - self._clocks.monotonic()
 
     def _judge(self, path: Path) -> tuple[Playbook | None, Problem | None]:
         try:

@@ -148,25 +148,24 @@ class World:
     def _told(self, event: MeterEvent, now: Instant) -> bool:
         match event:
             case DaemonDied():
-                return self._died(event)
+                return self._died(event, now)
             case LoadSample():
                 return self._measured(event, now)
             case _:
                 # A push only ever makes things worse faster, and nothing else says that a backend is down.
                 return False
 
-    def _died(self, death: DaemonDied) -> bool:
+    def _died(self, death: DaemonDied, now: Instant) -> bool:
         backend = self.pop.backends.get(death.backend)
         if backend is None:
             return False
         changed = False
-        for key, down in push.died(backend, death.at).items():
+        for key, down in push.died(backend, death.at, self._health).items():
             known = self._health.get(key, health.UNHEARD)
-            if known.heard_at is not None and known.heard_at > death.at:
-                # Something was heard since: it knows better than news of long ago.
-                continue
             self._health[key] = down
-            changed |= known.verdict is not down.verdict
+            need = self._thresholds[key]
+            # Down it may have been before; that its kernel says so is new.
+            changed |= health.probe_verdict(known, need, now) != health.probe_verdict(down, need, now)
         return changed
 
     def _measured(self, sample: LoadSample, now: Instant) -> bool:

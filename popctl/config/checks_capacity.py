@@ -66,7 +66,7 @@ def _told(part: Placed[schema.Backend], why: str) -> Iterator[Problem]:
 
 
 def levels(parts: Parts) -> Iterator[Problem]:
-    """Each level is at least as severe as the one before for every upstream, and says so where it withdraws."""
+    """Each level has a name of its own, is at least as severe as the one before, and says so where it withdraws."""
     if parts.load is None or parts.load.ladder is None:
         return
     path: KeyPath = ("load", "ladder")
@@ -79,6 +79,12 @@ def levels(parts: Parts) -> Iterator[Problem]:
         if not after.at_least(before):
             what = f"is milder for some upstream than the level before, {before.name}"
             yield problem((*path, index), after.name, what, "order levels from mild to severe")
+    names = [level.name for level in found]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            # By its name a level is known over a restart.
+            remedy = "give each level a name of its own"
+            yield problem((*path, index, "name"), name, "is the name of an earlier level", remedy)
     for index, level in enumerate(found):
         yield from _level(parts, level, (*path, index))
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from popctl.config.errors import Problem
+from popctl.model.playbook import CLOCKS_DIFFER_S
 from popctl.wire import playbook as wire
 from popctl.wire.errors import WireError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 KEY = "load.playbook"
 _MAKE_ANEW = "make a playbook of the present fleet (popctl plan playbook)"
-_CLOCKS_DIFFER_S = 300.0
 
 
 def judge(content: bytes, pop: Pop, *, unix_s: float) -> tuple[Playbook | None, Problem | None]:
@@ -54,7 +54,7 @@ def _unfit(found: Playbook, pop: Pop, load: LoadSettings, unix_s: float) -> Prob
     most_s = load.policies.gate.playbook_max_age_s
     if age_s > most_s:
         return _problem(f"{age_s / 3600:.0f} h old", f"is older than {most_s / 3600:g} h", _MAKE_ANEW)
-    if age_s < -_CLOCKS_DIFFER_S:
+    if age_s < -CLOCKS_DIFFER_S:
         remedy = "set the clock of this host, or of the one that made it"
         return _problem(f"made in {-age_s / 3600:.1f} h", "was made in the future", remedy)
     return None

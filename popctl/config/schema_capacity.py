@@ -28,7 +28,7 @@ class Capacity(Section):
 class Level(Section):
     """One level of the ladder: a rung of the announce ladder for every upstream."""
 
-    name: Label = Field(description="For people; the playbook has the same.")
+    name: Label = Field(description="One of its own in the ladder; the playbook has the same.")
     others: Rung = Field(default="normal", description="Rung for every upstream that `upstreams` does not name.")
     upstreams: dict[AsnKey, Rung] = Field(default={}, description="Rung by AS number of the neighbour.")
 

@@ -20,7 +20,7 @@ from popctl.core.load import tightness
 from popctl.model.capacity import Expectation, GatePolicy
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, FleetLoad, PopLoad, Resource
-from popctl.model.playbook import Flow, Level, Playbook, Step, StepKey
+from popctl.model.playbook import CLOCKS_DIFFER_S, Flow, Level, Playbook, Step, StepKey
 from popctl.model.reason import Reason
 
 _ALL = 1.0 - 1e-6
@@ -71,6 +71,8 @@ def blind(case: Case, policy: GatePolicy, now: Instant) -> Reason | None:
         return Reason.NO_PLAYBOOK
     if case.playbook_age_s > policy.playbook_max_age_s:
         return Reason.PLAYBOOK_TOO_OLD
+    if case.playbook_age_s < -CLOCKS_DIFFER_S:
+        return Reason.PLAYBOOK_FROM_FUTURE
     if fleet is None or now > fleet.at + policy.view_stale_after_s:
         return Reason.FLEET_VIEW_STALE
     if (

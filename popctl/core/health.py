@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import Observation, Outcome
@@ -18,14 +17,14 @@ UNHEARD = Health()
 def step(health: Health, observation: Observation, need: Thresholds) -> Health:
     """Fold one outcome into `health`; a verdict flips only after a full streak.
 
-    An UNKNOWN outcome leaves verdict and streak alone: it says something about us, not about the backend. A verdict
+    An UNKNOWN outcome changes nothing: it says something about us, not about the backend. A verdict
     that has gone stale is forgotten: it takes a full streak again, else a first FAIL after a long silence would revive
     an "up" that nobody believed any more.
     """
     if observation.outcome is Outcome.UNKNOWN:
-        return replace(health, reason=observation.reason)
+        return health
     if _is_stale(health, need, observation.at):
-        health = UNHEARD
+        health = Health(answered_at=health.answered_at)
     passed = observation.outcome is Outcome.PASS
     leaning = Verdict.UP if passed else Verdict.DOWN
     streak = health.streak + 1 if leaning is health.leaning else 1
@@ -33,7 +32,14 @@ def step(health: Health, observation: Observation, need: Thresholds) -> Health:
     full = streak >= need.rise if passed else streak >= need.fall or refused >= need.fall_refused
     verdict = leaning if full else health.verdict
     changed_at = observation.at if verdict is not health.verdict else health.changed_at
-    return Health(verdict, leaning, streak, refused, observation.at, changed_at, observation.reason)
+    reason = None if passed else _evidence(health, observation.reason)
+    answered_at = observation.at if passed else health.answered_at
+    return Health(verdict, leaning, streak, refused, observation.at, changed_at, reason, answered_at)
+
+
+def _evidence(health: Health, found: Reason) -> Reason:
+    """Return what "down" rests on after another FAIL: probes of a daemon that died say less than its kernel did."""
+    return Reason.DAEMON_DIED if health.reason is Reason.DAEMON_DIED else found
 
 
 def probe_verdict(health: Health, need: Thresholds, now: Instant) -> tuple[Verdict, Reason]:

@@ -9,9 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from popctl.fleet.entry import entry_of
-from popctl.fleet.errors import LeaseEndedError, StoreUnreachableError
+from popctl.fleet.errors import LeaseEndedError, StoreRefusedError, StoreUnreachableError
 from popctl.fleet.line import Change, Snapshot, Write
 from popctl.fleet.store import LogEntry, MemoryStore
+from popctl.wire.errors import WireError
 from popctl.wire.fleet_record import encode_record
 
 if TYPE_CHECKING:
@@ -64,11 +65,15 @@ class MemoryLine:
 
     async def commit(self, write: Write) -> int | Snapshot:
         """Do one write."""
+        try:
+            value = encode_record(write.record, self._hub.clock())
+        except WireError as error:
+            raise StoreRefusedError("memory", str(error)) from error
         await self._reach()
         try:
             revision = self._hub.store.commit(
                 self._pop,
-                encode_record(write.record, self._hub.clock()),
+                value,
                 self._lease,
                 replaces=write.replaces,
                 fence=write.fence,

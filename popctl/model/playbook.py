@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from popctl.model.announce import Announce
 from popctl.model.instant import Instant
@@ -73,6 +73,10 @@ DEFAULT_LADDER = (
     Level(name="withdrawn", others=Announce.WITHDRAWN),
 )
 """For a PoP that does not treat its upstreams differently."""
+
+
+CLOCKS_DIFFER_S: Final = 300.0
+"""So far into the future a playbook may have been made: the clocks of two hosts are never the same."""
 
 
 class Origin(StrEnum):

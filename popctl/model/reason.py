@@ -76,6 +76,8 @@ class Reason(StrEnum):
     """A load-driven step did not do what the playbook said: taken back, and its row is not believed for a while."""
     NO_PLAYBOOK = "no-playbook"
     PLAYBOOK_TOO_OLD = "playbook-too-old"
+    PLAYBOOK_FROM_FUTURE = "playbook-from-future"
+    """One of two clocks is wrong: nothing can be said of how old it is."""
     PLAYBOOK_FOREIGN = "playbook-foreign"
     """The playbook was made for another fleet, other PoPs or another ladder of levels."""
     NO_PLAYBOOK_STEP = "no-playbook-step"

@@ -44,7 +44,9 @@ class Health:
     changed_at: Instant | None = None
     """When the verdict last flipped."""
     reason: Reason | None = None
-    """Of the last outcome, UNKNOWN included: what an operator wants to see first."""
+    """Of the last FAIL, and of a death until something answers: what "down" rests on. None after a PASS."""
+    answered_at: Instant | None = None
+    """Last PASS, however long ago: news of a death before it is old."""
 
 
 class Phase(StrEnum):

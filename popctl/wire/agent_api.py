@@ -15,7 +15,7 @@ import cattrs
 from cattrs.preconf.json import make_converter
 
 from popctl.wire.agent_balancer import BalancerStatus, DrainStatus, PlaceStatus
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 from popctl.wire.load_api import LoadStatus
 from popctl.wire.problem import FieldProblem as FieldProblem  # noqa: PLC0414 - marks the re-export
 from popctl.wire.problem import Problem as Problem  # noqa: PLC0414 - marks the re-export
@@ -270,7 +270,7 @@ def decode(body: bytes, kind: type[T]) -> T:
     """
     try:
         return _CONVERTER.structure(_json_object(body), kind)
-    except (cattrs.BaseValidationError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (cattrs.BaseValidationError, *UNREADABLE) as error:
         raise WireError(f"not a {kind.__name__} of this API ({type(error).__name__})", found=body) from error
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from popctl.wire.errors import UNREADABLE
+
 PREVIOUS = "previous"
 FIRST = ""
 """What stands for the digest of the line before the first one."""
@@ -62,6 +64,6 @@ def verify(lines: Iterable[bytes]) -> Verified:
 def _previous(line: bytes) -> str | None:
     try:
         found = json.loads(line).get(PREVIOUS)
-    except (ValueError, AttributeError, RecursionError):
+    except UNREADABLE:
         return None
     return found if isinstance(found, str) else None

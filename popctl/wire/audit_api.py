@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from popctl.wire.errors import UNREADABLE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditLine:
@@ -52,7 +54,7 @@ def _line(text: bytes) -> AuditLine | None:
             reason=None if entry["reason"] is None else str(entry["reason"]),
             after=tuple(_order(one) for one in entry.get("after", entry.get("before", ()))),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
+    except UNREADABLE:
         return None
 
 

@@ -1,4 +1,23 @@
-"""The one error of this boundary."""
+"""The one error of this boundary, and what is turned into it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+UNREADABLE: Final = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    StopIteration,
+)
+"""What Python raises when a parsed document is not of the shape that its reader takes for granted.
+
+Not only what a missing key or a wrong type raises: `1e999` is infinity for Python, which no `int` can hold, and an
+integer of 400 digits is one that no `float` can hold (both `OverflowError`).
+"""
 
 
 class WireError(Exception):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 
 MAX_LINE_BYTES = 64 * 2**20
 """Of one message of a watch: 1000 records are about 1 MiB."""
@@ -174,7 +174,7 @@ def error(answer: bytes) -> str:
     try:
         document = json.loads(answer)
         return str(document["error"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except UNREADABLE:
         return answer[:200].decode("utf-8", "replace")
 
 
@@ -240,7 +240,7 @@ def _revision(document: Mapping[str, Any]) -> int:
 def _reading(content: bytes) -> Iterator[dict[str, Any]]:
     try:
         yield dict(json.loads(content))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as problem:
+    except UNREADABLE as problem:
         raise WireError(f"not an answer of etcd: {type(problem).__name__}: {problem}", found=content) from problem
 
 

@@ -14,7 +14,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, TypeAlias
 
 from popctl.model.route import Address, Community, Family, LargeCommunity, Prefix, Route, RouteKey
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 
 SHOW_ROUTES = "show adj-rib out json"
 """What ExaBGP would replay to a new session: its intent, not what is on the wire."""
@@ -242,5 +242,5 @@ def reading(found: str) -> Iterator[None]:
     """Turn every complaint about foreign data into `WireError`."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+    except UNREADABLE as error:
         raise WireError(f"not what ExaBGP writes: {error!r}", found=found) from error

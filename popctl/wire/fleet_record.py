@@ -13,7 +13,8 @@ from popctl.model.fleet import PopReport, Record, ServiceReport, Stance
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, PopLoad, Resource
 from popctl.model.pop import Announce
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
+from popctl.wire.figures import count, number
 
 FORMAT = 1
 _RESOURCES = frozenset(resource.value for resource in Resource)
@@ -25,7 +26,7 @@ def encode_record(record: Record, now: Instant) -> bytes:
     """Return the record as the store keeps it.
 
     Raises:
-        WireError: it is too large to be stored.
+        WireError: it is too large to be stored, or holds a figure that JSON cannot: infinity, or none at all.
     """
     report = record.report
     document = {
@@ -42,7 +43,10 @@ def encode_record(record: Record, now: Instant) -> bytes:
         },
         "load": None if report.load is None else _load(report.load, now),
     }
-    content = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    try:
+        content = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError as error:
+        raise WireError(f"a record with a figure that JSON cannot hold: {error}") from error
     if len(content) > MAX_BYTES:
         raise WireError(f"a record of {len(content)} bytes is larger than {MAX_BYTES}")
     return content
@@ -90,7 +94,7 @@ def decode_record(content: bytes, now: Instant) -> Record:
         if document["format"] != FORMAT:
             raise WireError(f"format {document['format']!r}, this popctl reads {FORMAT}", found=content)
         return _record(document, now)
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except UNREADABLE as error:
         raise WireError(f"not the record of a PoP: {type(error).__name__}: {error}", found=content) from error
 
 
@@ -116,11 +120,11 @@ def _service_of(name: str, item: dict[str, Any], now: Instant) -> ServiceReport:
         service=name,
         announce=Announce(item["announce"]),
         announced=tuple(ip_network(_text(prefix)) for prefix in item["announced"]),
-        healthy=_count(item["healthy"]),
-        needed=_count(item["needed"]),
+        healthy=count(item["healthy"]),
+        needed=count(item["needed"]),
         good=_flag(item["good"]),
         reason=_text(item["reason"]),
-        bad_since=None if bad_for_s is None else now - _number(bad_for_s),
+        bad_since=None if bad_for_s is None else now - number(bad_for_s),
         stage=_text(item["stage"]),
         certain=_flag(item["certain"]),
     )
@@ -128,25 +132,19 @@ def _service_of(name: str, item: dict[str, Any], now: Instant) -> ServiceReport:
 
 def _load_of(item: dict[str, Any], now: Instant) -> PopLoad:
     return PopLoad(
-        level=_count(item["level"]),
+        level=count(item["level"]),
         announcing=_flag(item["announcing"]),
         used=_amounts(item["used"]),
         peak=_amounts(item["peak"]),
         capacity=_amounts(item["capacity"]),
-        at=now - _number(item["age_s"]),
+        at=now - number(item["age_s"]),
         settling=_flag(item["settling"]),
     )
 
 
 def _amounts(item: dict[str, Any]) -> Amounts:
     """Read amounts. A resource that only a newer version knows stays what it is here: unknown, or no limit."""
-    return {Resource(name): _number(amount) for name, amount in item.items() if name in _RESOURCES}
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is not a whole number of 0 or more")
-    return value
+    return {Resource(name): number(amount) for name, amount in item.items() if name in _RESOURCES}
 
 
 def _text(value: object) -> str:
@@ -159,10 +157,3 @@ def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{value!r} is not true or false")
     return value
-
-
-def _number(value: object) -> float:
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
-    if not 0 <= number < float("inf"):
-        raise ValueError(f"{value!r} is not a number of 0 or more")
-    return number

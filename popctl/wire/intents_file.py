@@ -13,7 +13,7 @@ from typing import Any
 
 from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import DrainEnd, Intent, IntentKind
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 from popctl.wire.sealed import checksum, dump
 
 FORMAT = 4
@@ -49,7 +49,7 @@ def decode_state(content: bytes) -> tuple[Intent, ...]:
         document = json.loads(content)
         intents = _believe(document)
         canonical = encode_state(intents, document["format"])
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except UNREADABLE as error:
         raise WireError(f"truncated, overwritten or edited: {error}", found=content) from error
     if canonical != content:
         # Also catches what JSON itself forgives: white space, a second key of the same name, other escapes.

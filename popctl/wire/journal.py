@@ -32,7 +32,7 @@ from popctl.model.probe import ProbeKey
 from popctl.model.route import Address, Community, LargeCommunity, Prefix, Route, RouteKey, RouteTable, route_table
 from popctl.model.view import View
 from popctl.wire import playbook
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 
 VERSION = 1
 
@@ -232,7 +232,7 @@ def decode(text: str) -> StartLine | TurnLine:
             events=events,
             decision=None if decision is None else _CONVERTER.structure(decision, DecisionRecord),
         )
-    except (cattrs.BaseValidationError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (cattrs.BaseValidationError, *UNREADABLE) as error:
         raise WireError(f"not a journal line ({type(error).__name__})", found=text) from error
 
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
-from popctl.model.capacity import CALM, Distrust, LoadMemory, LoadState
+from popctl.model.capacity import CALM, Distrust, LoadMemory, LoadPolicy, LoadState
 from popctl.model.damping import Ledger, Penalty
 from popctl.model.reason import Reason
 from popctl.model.route import RouteKey
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 from popctl.wire.sealed import checksum, dump
 
 if TYPE_CHECKING:
@@ -48,8 +48,11 @@ def encode(memory: LoadMemory, ladder: tuple[Level, ...], *, unix_s: float, now:
     return dump({"format": FORMAT, "checksum": checksum(payload), "load": payload})
 
 
-def decode(content: bytes, ladder: tuple[Level, ...], *, unix_s: float, now: Instant) -> LoadMemory:
+def decode(content: bytes, ladder: tuple[Level, ...], policy: LoadPolicy, *, unix_s: float, now: Instant) -> LoadMemory:
     """Read the file. A level that the ladder does not have any more is level 0.
+
+    A wall clock that was wrong, then or now, neither puts the past into the future nor lets distrust last longer than
+    `policy` lets any.
 
     Raises:
         WireError: it is not what `encode` writes.
@@ -60,18 +63,19 @@ def decode(content: bytes, ladder: tuple[Level, ...], *, unix_s: float, now: Ins
             raise WireError(f"format {document['format']!r}, this popctl reads {FORMAT}", found=content)
         if document["checksum"] != checksum(document["load"]):
             raise WireError("the checksum does not match", found=content)
-        return _Reader(ladder, unix_s=unix_s, now=now).memory(document["load"])
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        return _Reader(ladder, policy, unix_s=unix_s, now=now).memory(document["load"])
+    except UNREADABLE as error:
         raise WireError(f"truncated, overwritten or edited: {error}", found=content) from error
 
 
 class _Reader:
     """Turns wall time into instants and names into levels."""
 
-    def __init__(self, ladder: tuple[Level, ...], *, unix_s: float, now: Instant) -> None:
+    def __init__(self, ladder: tuple[Level, ...], policy: LoadPolicy, *, unix_s: float, now: Instant) -> None:
         self._numbers = {level.name: number for number, level in enumerate(ladder)}
         self._offset_s = unix_s - now
         self._now = now
+        self._latest = now + policy.backoff_max_s
 
     def memory(self, payload: dict[str, Any]) -> LoadMemory:
         level = self._numbers.get(payload["level"], 0)
@@ -97,7 +101,7 @@ class _Reader:
                 yield Distrust(
                     before=self._numbers[before],
                     after=self._numbers[after],
-                    until=float(until) - self._offset_s,
+                    until=min(float(until) - self._offset_s, self._latest),
                     times=int(times),
                 )
 

@@ -8,7 +8,6 @@ again. Times are ages in seconds: neither side needs the other's clock.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar, get_args
 
@@ -17,10 +16,14 @@ from cattrs.preconf.json import make_converter
 
 from popctl.model.load import Amounts, Resource
 from popctl.model.meter import Conntrack, Cpu, Daemon, Ike, L2tpCount, Link, Snapshot, Unread
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
+from popctl.wire.figures import count, number
 
 MAX_LINE: Final = 256 * 1024
 """A snapshot is some 3 kB, with a hundred links 20 kB."""
+
+_MOST: Final = 1e24
+"""Of any figure: far more than a host can do, and so little that the figures of a whole fleet still add up."""
 
 T = TypeVar("T")
 
@@ -102,7 +105,7 @@ def _no_constant(found: str) -> float:
 def _structured(body: dict[str, Any], kind: type[T], text: bytes) -> T:
     try:
         return _CONVERTER.structure(body, kind)
-    except (cattrs.BaseValidationError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (cattrs.BaseValidationError, *UNREADABLE) as error:
         raise WireError(f"not a {kind.__name__} ({type(error).__name__})", found=text) from error
 
 
@@ -112,10 +115,11 @@ _CONVERTER = make_converter(detailed_validation=False)
 def _amounts(value: Any, _: object) -> Amounts:  # noqa: ANN401 - JSON
     """Read amounts; a resource that only a newer meter knows is skipped."""
     known = {one.value: one for one in Resource}
-    found = {known[name]: float(amount) for name, amount in value.items() if name in known}
-    if not all(0.0 <= amount < math.inf for amount in found.values()):
-        raise ValueError("not an amount")
-    return found
+    return {known[name]: _figure(amount, float) for name, amount in value.items() if name in known}
+
+
+def _figure(value: Any, _: object) -> float:  # noqa: ANN401 - JSON
+    return number(value, most=_MOST)
 
 
 def _or_unread(told: Any) -> None:  # noqa: ANN401 - a class or a generic alias, which share no type
@@ -127,6 +131,8 @@ def _or_unread(told: Any) -> None:  # noqa: ANN401 - a class or a generic alias,
     _CONVERTER.register_structure_hook_func(lambda kind: set(get_args(kind)) == {told, Unread}, structure)
 
 
+_CONVERTER.register_structure_hook(float, _figure)
+_CONVERTER.register_structure_hook(int, lambda value, _: count(value))
 _CONVERTER.register_structure_hook_func(lambda kind: kind == Amounts, _amounts)
 for _told in (Cpu, tuple[Link, ...], Conntrack, Ike, L2tpCount):
     _or_unread(_told)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2s
 from typing import Any, TypeAlias
 
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 
 Key: TypeAlias = int | str | tuple[int, int]
 """Number, address, or range (both ends included)."""
@@ -112,7 +112,7 @@ def parse_listing(text: str) -> SeenTable:
     try:
         objects = json.loads(text)["nftables"]
         return _seen([next(iter(o.items())) for o in objects])
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, IndexError) as error:
+    except UNREADABLE as error:
         raise WireError("not a listing of nft -j", found=text) from error
 
 

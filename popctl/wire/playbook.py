@@ -158,6 +158,8 @@ def _ladder(value: object, path: str) -> tuple[Level, ...]:
     for index in range(1, len(levels)):
         if not levels[index].at_least(levels[index - 1]):
             _bad(f"{path}[{index}]", "milder for some upstream than the level before", levels[index].name)
+        if any(levels[index].name == earlier.name for earlier in levels[:index]):
+            _bad(f"{path}[{index}].name", "the name of an earlier level", levels[index].name)
     return levels
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from popctl.model.balancer import Marks, Problem, SpiPlan
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 from popctl.wire.sealed import checksum, dump
 from popctl.wire.spi_lint import successor_problems
 
@@ -136,7 +136,7 @@ def decode(content: bytes) -> Record:
             marks=tuple(Place(**entry) for entry in document["marks"]),
         )
         same = _typed(record) and encode(record) == content
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise WireError(f"truncated, overwritten or edited: {error}", found=content) from error
     if not same or len({tenure.id for tenure in record.ids}) != len(record.ids):
         raise WireError("not the bytes that popctl writes", found=content)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from popctl.model.announce import Announce
 from popctl.model.past import Past, ServicePast
-from popctl.wire.errors import WireError
+from popctl.wire.errors import UNREADABLE, WireError
 from popctl.wire.sealed import checksum, dump
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def decode(content: bytes, *, unix_s: float, now: Instant) -> Past:
         recent = unix_s - float(payload["written_unix_s"]) <= ABSENCE_S
         services = payload["services"].items()
         return Past({name: _service(one, offset_s, now, recent=recent) for name, one in services})
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except UNREADABLE as error:
         raise WireError(f"truncated, overwritten or edited: {error}", found=content) from error
 
 

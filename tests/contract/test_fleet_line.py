@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from itertools import count
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import pytest
 
-from popctl.fleet.errors import LeaseEndedError
+from popctl.fleet.errors import LeaseEndedError, StoreRefusedError
 from popctl.fleet.etcd import EtcdLine, EtcdSettings
 from popctl.fleet.line import Change, Line, Snapshot, Write
 from popctl.fleet.memory import MemoryHub, MemoryLine
 from popctl.model.fleet import Record, Stance
+from popctl.model.load import PopLoad, Resource
 from tests.eventually import eventually_async
 from tests.fleet_agents import SERVICE, bad, report
 from tests.peers.etcd import Cluster
@@ -101,6 +103,14 @@ async def test_a_written_record_is_read_back_by_everybody(opened: Open) -> None:
     assert (entry.created, entry.modified) == (revision, revision)
     assert entry.record == record("a")
     assert snapshot.revision >= revision
+
+
+async def test_a_record_that_cannot_be_written_is_refused_and_the_line_goes_on(opened: Open) -> None:
+    a = await opened("a")
+    load = PopLoad(level=0, announcing=True, used={Resource.BITS: inf}, peak={}, capacity={}, at=0.0)
+    with pytest.raises(StoreRefusedError, match="figure"):
+        await put(a, "a", record=record("a", report=replace(report("a"), load=load)))
+    assert await put(a, "a")
 
 
 async def test_an_age_is_an_age_for_every_reader(opened: Open) -> None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from popctl.agent.events import FleetChanged
 from popctl.agent.journal import Journal
 from popctl.agent.replay import replay
+from popctl.model.fleet import FleetView, Permit, PermitState
+from popctl.model.floor import FleetSettings
 from popctl.model.load import LoadSample, Resource
 from popctl.model.meter import Daemon, DaemonDied, DaemonStarted, DaemonState, MeterLost, Overloaded, Symptom
+from popctl.model.observation import Outcome
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
 from popctl.senses.meter_events import MeterEvents
+from tests.fleet_agents import SERVICE, member
 from tests.pops import backend, ike, pop
 from tests.timeline.story import Story
 
@@ -69,6 +76,85 @@ def test_a_restart_while_the_meter_was_not_heard_takes_the_backend_down_if_nothi
     meter.daemon(running, 30.4)
     meter.daemon(replace(running, pid=9, life="5-9"), 30.5)
     story.expect(30.6, WITHDRAWN, Reason.TOO_FEW_BACKENDS)
+
+
+def alone_with_a_permit() -> Story:
+    """A PoP that took a permit ahead of need and then lost the store: it may leave if it is certain, and only then."""
+    settings = FleetSettings(name="test", region="eu", endpoints=("http://192.0.2.5:2379",))
+    story = Story(replace(pop(backends=(backend(1, ike()), backend(2, ike()))), name="ams", fleet=settings))
+    permit = Permit(service=SERVICE, state=PermitState.HELD, since=20.0)
+    others = {name: replace(member(name), heard_at=95.0) for name in ("fra", "lon", "par")}
+    view = FleetView(members=others, connected=False, current_at=95.0, permits={SERVICE: permit}, problem="no answer")
+    story.happens(95.0, FleetChanged(view))
+    return story
+
+
+def test_our_own_trouble_does_not_make_a_refusal_uncertain() -> None:
+    story = alone_with_a_permit()
+    story.passes(1, begin=0.1, end=100)
+    story.refuses(1, begin=100, end=104)
+    for at in range(104, 112):
+        story.probe(at + 0.05, 1, Outcome.UNKNOWN, Reason.OVERLOADED)
+    story.passes(2, begin=0.1, end=106)
+    story.refuses(2, begin=106, end=112)
+    story.expect(106.1, WITHDRAWN, Reason.TOO_FEW_BACKENDS)
+
+
+def test_a_death_makes_certain_what_probes_had_only_not_heard_of() -> None:
+    story = alone_with_a_permit()
+    for number in (1, 2):
+        story.passes(number, begin=0.1, end=100)
+        story.hangs(number, begin=100, end=130, every=2.0)
+    held = story.service(116.2)
+    assert held.held, "nothing but silence, and nobody can be asked"
+    for number in (1, 2):
+        story.happens(116.3, DaemonDied(backend=number, daemon=CHARON, at=116.3))
+    story.expect(116.3, WITHDRAWN, Reason.TOO_FEW_BACKENDS)
+
+
+def test_a_probe_that_timed_out_since_does_not_know_better_than_the_kernel() -> None:
+    """The news is told once: it may come a moment after a probe that ran into the death."""
+    story = alone_with_a_permit()
+    story.passes(1, begin=0.1, end=100)
+    story.hangs(1, begin=101, end=130)
+    story.happens(101.2, DaemonDied(backend=1, daemon=CHARON, at=100.9))
+    story.passes(2, begin=0.1, end=110)
+    story.refuses(2, begin=110, end=130)
+    story.expect(110.1, WITHDRAWN, Reason.TOO_FEW_BACKENDS)
+
+
+@pytest.mark.parametrize("silent_s", [0.0, 10.0])
+def test_old_news_of_a_daemon_that_answered_since_makes_nothing_certain(silent_s: float) -> None:
+    """Also if nothing was heard for so long meanwhile that what was believed went stale."""
+    story = alone_with_a_permit()
+    story.passes(1, begin=0.1, end=100)
+    story.hangs(1, begin=100 + silent_s, end=130)
+    story.happens(115.5, DaemonDied(backend=1, daemon=CHARON, at=90.0))
+    story.passes(2, begin=0.1, end=110)
+    story.refuses(2, begin=110, end=130)
+    assert story.service(120.0).held
+
+
+def test_what_the_kernel_said_stands_until_a_probe_is_answered() -> None:
+    """Probes of a dead daemon go on to time out; that says no less than the kernel did."""
+    story = alone_with_a_permit()
+    story.passes(1, begin=0.1, end=100)
+    story.happens(100.3, DaemonDied(backend=1, daemon=CHARON, at=100.3))
+    story.hangs(1, begin=101, end=130)
+    story.passes(2, begin=0.1, end=110)
+    story.refuses(2, begin=110, end=130)
+    story.expect(110.1, WITHDRAWN, Reason.TOO_FEW_BACKENDS)
+
+
+def test_a_daemon_that_answered_after_its_death_is_not_known_to_be_dead() -> None:
+    story = alone_with_a_permit()
+    story.passes(1, begin=0.1, end=100)
+    story.happens(100.3, DaemonDied(backend=1, daemon=CHARON, at=100.3))
+    story.passes(1, begin=101, end=102)
+    story.hangs(1, begin=102, end=130)
+    story.passes(2, begin=0.1, end=110)
+    story.refuses(2, begin=110, end=130)
+    assert story.service(120.0).held
 
 
 def test_symptoms_and_a_lost_meter_decide_nothing() -> None:

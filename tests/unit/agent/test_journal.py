@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from popctl.agent.events import ServicesRestored
 from popctl.agent.journal import Journal
+from popctl.agent.loop import TurnSink
 from popctl.agent.replay import Replayed, ReplayError, replay
+from popctl.config.kept_files import older_journals
 from popctl.model.announce import Announce
 from popctl.model.observation import DrainEnd, IntentKind
 from popctl.model.past import Past, ServicePast
@@ -25,13 +27,14 @@ from popctl.wire.errors import WireError
 from popctl.wire.journal import StartLine, decode
 from tests.pops import backend, balanced, ike, pop
 from tests.timeline.story import Story
+from tests.unit.wire.strange_numbers import documents
 
 POP = pop(backends=(backend(1, ike()), backend(2, ike())))
 
 
-def lived(path: Path, *, max_bytes: int = 2**30) -> Story:
+def lived(path: Path, *, max_bytes: int = 2**30, beside: tuple[TurnSink, ...] = ()) -> Story:
     """Let a PoP live through a warm-up, a fall, an order, a drain and a stop, with a journal."""
-    story = Story(POP)
+    story = Story(POP, sinks=list(beside))
     journal = Journal(
         path, world=story.world, config_text="pop: {}", source="test", wall_clock=lambda: 1.7e9, max_bytes=max_bytes
     )
@@ -182,8 +185,23 @@ def test_damaged_lines_raise_only_wire_error_or_read(data: st.DataObject) -> Non
         decode(line[:cut] + insert + line[cut + len(insert) :])
 
 
+def test_whatever_stands_where_a_number_should_only_wire_errors_leave() -> None:
+    """One line of each kind; a start line is long, and every number in it is tried."""
+    lines = {
+        tuple(sorted(key for event in json.loads(line).get("events", ()) for key in event)): line for line in SAMPLES
+    }
+    for line in (SAMPLES[0], *lines.values()):
+        for what, text in documents(line):
+            try:
+                decode(text)
+            except WireError:
+                pass
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not leave
+                pytest.fail(f"{what}: {error!r}")
+
+
 def test_a_full_disk_stops_the_journal_and_not_the_agent(tmp_path: Path) -> None:
-    """RLIMIT_FSIZE makes every write past the limit fail, as a full disk does."""
+    """RLIMIT_FSIZE makes every write past the limit fail, as a full disk does: now, and a minute later."""
     program = (
         "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "from pathlib import Path; from tests.unit.agent.test_journal import lived\n"
@@ -197,7 +215,56 @@ def test_a_full_disk_stops_the_journal_and_not_the_agent(tmp_path: Path) -> None
         check=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
-    assert done.stdout.splitlines()[-1] == "withdrawn 1"
+    assert done.stdout.splitlines()[-1] == "withdrawn 2"
+
+
+class _FullDisk:
+    """A `TurnSink` in whose time no file of this process can grow beyond what the journal has by then."""
+
+    def __init__(self, path: Path, begin: float, end: float) -> None:
+        self._path, self._begin, self._end = path, begin, end
+        self._hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        self._full = False
+
+    def turn(self, now: float, events: object, decision: object) -> None:  # noqa: ARG002 - the protocol's parameters
+        if not self._full and self._begin <= now < self._end:
+            self._full = True
+            # A part of a line still fits.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._path.stat().st_size + 50, self._hard))
+        if self._full and now >= self._end:
+            self._full = False
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._hard, self._hard))
+
+
+def _lived_with_a_full_disk(path: Path, begin: float, end: float) -> int:
+    """Return how many times the journal stopped."""
+    journal = lived(path, beside=(_FullDisk(path, begin, end),)).sinks[-1]
+    assert isinstance(journal, Journal)
+    return journal.failures
+
+
+@pytest.mark.parametrize(("end", "failures", "last"), [(60.0, 1, 95.0), (80.0, 2, 18.0)])
+def test_a_journal_goes_on_a_minute_after_it_failed_and_moves_nothing_out(
+    tmp_path: Path, end: float, failures: int, last: float
+) -> None:
+    path = tmp_path / "journal"
+    *older, _ = older_journals(path)
+    for number, file in enumerate((path, *older)):
+        file.write_text(f"good {number}\n")
+    program = (
+        "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from pathlib import Path; from tests.unit.agent.test_journal import _lived_with_a_full_disk\n"
+        "print(_lived_with_a_full_disk(Path(sys.argv[1]), *map(float, sys.argv[2:])))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path), "18", str(end)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout.splitlines()[-1]) == failures
+    turns = replayed(path)
+    assert all(turn.identical for turn in turns)
+    assert turns[-1].at >= last - 5.0
+    kept = [file.read_text() for file in older_journals(path)]
+    assert kept == [f"good {number}\n" for number in range(len(kept))]
 
 
 def _samples() -> list[str]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from popctl.agent.api_orders import Clocks
 from popctl.agent.load_store import LoadKeeper
-from popctl.model.capacity import CALM, Distrust, Expectation, LoadMemory, LoadSettings, LoadState, Pending
+from popctl.model.capacity import CALM, Distrust, Expectation, LoadMemory, LoadPolicy, LoadSettings, LoadState, Pending
 from popctl.model.damping import Penalty
 from popctl.model.playbook import DEFAULT_LADDER
 from popctl.model.reason import Reason
@@ -26,6 +26,7 @@ from tests.unit.agent.decisions import NO_DECISION
 
 UNIX_S = 1_800_000_000.0
 KEY = RouteKey(ip_address("192.0.2.1"), ip_network("198.51.100.0/24"))
+POLICY = LoadPolicy()
 STATE = LoadState(
     level=2,
     since=900.0,
@@ -39,7 +40,7 @@ MEMORY = LoadMemory(state=STATE, ledger={KEY: Penalty(750.0, 950.0)})
 def _again(memory: LoadMemory, *, away_s: float = 0.0, now: float = 1000.0) -> LoadMemory:
     """Write at 1000 on one boot's clock, read `away_s` later on a clock that says `now`."""
     content = encode(memory, DEFAULT_LADDER, unix_s=UNIX_S, now=1000.0)
-    return decode(content, DEFAULT_LADDER, unix_s=UNIX_S + away_s, now=now)
+    return decode(content, DEFAULT_LADDER, POLICY, unix_s=UNIX_S + away_s, now=now)
 
 
 def test_what_is_written_comes_back() -> None:
@@ -59,6 +60,12 @@ def test_a_wall_clock_that_was_set_back_puts_nothing_into_the_future() -> None:
     assert found.ledger[KEY].at == 1000.0
 
 
+def test_distrust_does_not_last_for_as_long_as_a_wall_clock_was_wrong() -> None:
+    """The host booted a year behind; what was written before lies a year ahead, until its clock is set."""
+    found = _again(MEMORY, away_s=-365 * 86400.0)
+    assert found.state.distrusted[0].until == 1000.0 + POLICY.backoff_max_s
+
+
 def test_what_waits_for_verification_is_forgotten_and_where_it_stands_is_not() -> None:
     expected = (Expectation(pop="a", sessions_before=2.0, sessions_after=1.0),)
     pending = replace(STATE, pending=Pending(before=1, after=2, at=900.0, expected=expected), hot_since=10.0)
@@ -68,8 +75,8 @@ def test_what_waits_for_verification_is_forgotten_and_where_it_stands_is_not() -
 def test_a_level_is_known_by_its_name_and_one_that_is_gone_is_normal() -> None:
     content = encode(MEMORY, DEFAULT_LADDER, unix_s=UNIX_S, now=1000.0)
     shorter = (DEFAULT_LADDER[0], DEFAULT_LADDER[2])
-    assert decode(content, shorter, unix_s=UNIX_S, now=1000.0).state.level == 1
-    gone = decode(content, DEFAULT_LADDER[:2], unix_s=UNIX_S, now=1000.0).state
+    assert decode(content, shorter, POLICY, unix_s=UNIX_S, now=1000.0).state.level == 1
+    gone = decode(content, DEFAULT_LADDER[:2], POLICY, unix_s=UNIX_S, now=1000.0).state
     assert (gone.level, gone.reason) == (0, None)
 
 
@@ -79,7 +86,7 @@ def test_a_file_that_was_changed_is_refused(at: int, by: bytes) -> None:
     at %= len(content)
     changed = content[:at] + by + content[at + len(by) :]
     try:
-        found = decode(changed, DEFAULT_LADDER, unix_s=UNIX_S, now=1000.0)
+        found = decode(changed, DEFAULT_LADDER, POLICY, unix_s=UNIX_S, now=1000.0)
     except WireError:
         return
     # White space says nothing.

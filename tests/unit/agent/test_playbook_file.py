@@ -13,10 +13,14 @@ import pytest
 from popctl.agent.api_orders import Clocks
 from popctl.agent.events import PlaybookChanged
 from popctl.agent.playbook_file import PlaybookFile
+from popctl.core import gate, load_step
 from popctl.model.capacity import LoadSettings
 from popctl.model.floor import FleetSettings
+from popctl.model.load import FleetLoad, PopLoad
 from popctl.model.playbook import PlaybookInForce, StepKey
 from popctl.model.pop import Pop
+from popctl.model.reason import Reason
+from popctl.model.view import View
 from tests.pops import pop
 
 UNIX_S = 1_800_000_000.0
@@ -38,12 +42,14 @@ class Desk:
 
     path: Path
     now: float = 1000.0
+    ahead_s: float = 0.0
+    """By how much the wall clock of this host is wrong."""
     told: list[PlaybookInForce] = field(default_factory=list)
     audited: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     written: int = 0
 
     def __post_init__(self) -> None:
-        clocks = Clocks(monotonic=lambda: self.now, wall=lambda: UNIX_S + self.now - 1000.0)
+        clocks = Clocks(monotonic=lambda: self.now, wall=lambda: UNIX_S + self.now - 1000.0 + self.ahead_s)
         self.file = PlaybookFile(_pop(self.path), self._put, clocks, self._audit)
 
     def _put(self, event: PlaybookChanged) -> None:
@@ -144,6 +150,57 @@ async def test_a_foreign_playbook_at_the_start_is_told_to_the_gate_which_refuses
     assert desk.last.playbook is not None
     assert desk.last.playbook.fleet == "other"
     assert desk.last.problem
+
+
+def _blind(desk: Desk) -> Reason | None:
+    """What the gate has against what is in force."""
+    view = View(playbook=desk.last)
+    own = PopLoad(level=0, announcing=True, used={}, peak={}, capacity={}, at=desk.now)
+    load = _pop(desk.path).load
+    assert load is not None
+    seen = FleetLoad(fleet="test", pops={"pop1": own}, at=desk.now)
+    return gate.blind(load_step.case(_pop(desk.path), load, view, seen, desk.now), load.policies.gate, desk.now)
+
+
+async def test_a_first_playbook_from_the_future_is_refused_by_the_gate_too(desk: Desk) -> None:
+    desk.write(_book(created_unix_s=UNIX_S + 30 * 86400))
+    await desk.file.look()
+    assert "was made in the future" in desk.last.problem
+    assert _blind(desk) is Reason.PLAYBOOK_FROM_FUTURE
+
+
+@pytest.mark.parametrize("ahead_s", [30 * 86400.0, -30 * 86400.0])
+async def test_a_wall_clock_that_is_set_right_makes_the_same_file_good(desk: Desk, ahead_s: float) -> None:
+    desk.ahead_s = ahead_s
+    desk.write(_book())
+    await desk.file.look()
+    assert desk.last.problem
+    assert _blind(desk) is not None
+    desk.now += 20.0
+    desk.ahead_s = 0.0
+    await desk.file.look()
+    assert (desk.last.problem, desk.last.created) == ("", 1000.0 - 3600.0)
+    assert _blind(desk) is None
+
+
+async def test_a_wall_clock_that_is_set_corrects_the_age_of_what_is_in_force(desk: Desk) -> None:
+    desk.ahead_s = -1800.0
+    desk.write(_book())
+    await desk.file.look()
+    assert (desk.last.problem, desk.last.created) == ("", 1000.0 - 1800.0)
+    desk.ahead_s = 0.0
+    for _ in range(3):
+        await desk.file.look()
+    assert (desk.last.problem, desk.last.created, len(desk.told)) == ("", 1000.0 - 3600.0, 2)
+    assert len(desk.audited) == 1, "it is the same playbook"
+
+
+async def test_a_wall_clock_that_drifts_is_not_told_of(desk: Desk) -> None:
+    desk.write(_book())
+    for number in range(5):
+        desk.ahead_s = 0.5 * number
+        await desk.file.look()
+    assert len(desk.told) == 1
 
 
 async def test_without_a_file_there_is_a_problem_and_no_playbook(desk: Desk) -> None:

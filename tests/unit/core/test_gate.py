@@ -10,7 +10,7 @@ import pytest
 from popctl.core import gate, reserve
 from popctl.model.capacity import GatePolicy
 from popctl.model.load import Amounts, FleetLoad, PopLoad
-from popctl.model.playbook import DEFAULT_LADDER, Flow, Playbook, Step, StepKey
+from popctl.model.playbook import CLOCKS_DIFFER_S, DEFAULT_LADDER, Flow, Playbook, Step, StepKey
 from popctl.model.reason import Reason
 from tests.fleets import amounts
 
@@ -60,6 +60,11 @@ def test_without_a_playbook_nothing_is_judged() -> None:
 
 def test_an_old_playbook_is_refused() -> None:
     assert _verdict(replace(_case(ROOMY), playbook_age_s=8 * 86400.0)).reason is Reason.PLAYBOOK_TOO_OLD
+
+
+def test_a_playbook_from_the_future_is_refused_and_clocks_that_differ_a_little_are_not() -> None:
+    assert _verdict(replace(_case(ROOMY), playbook_age_s=-30 * 86400.0)).reason is Reason.PLAYBOOK_FROM_FUTURE
+    assert _verdict(replace(_case(ROOMY), playbook_age_s=-CLOCKS_DIFFER_S)).accepted
 
 
 @pytest.mark.parametrize(

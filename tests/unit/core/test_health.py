@@ -71,7 +71,34 @@ def test_unknown_outcomes_do_not_keep_a_verdict_fresh() -> None:
     assert health.probe_verdict(record, need, 15.0)[0] is Verdict.UNKNOWN
 
 
-UP = Health(Verdict.UP, Verdict.UP, 3, 0, 10.0, 10.0, Reason.ANSWERED)
+def evidence(outcomes: str) -> Reason:
+    need = Thresholds(rise=3, fall=1, fall_refused=1, stale_after_s=1000.0)
+    record = Health()
+    for at, letter in enumerate(outcomes):
+        outcome, reason = LETTERS[letter]
+        record = health.step(record, Observation(key=KEY, outcome=outcome, reason=reason, at=float(at)), need)
+    return health.probe_verdict(record, need, float(len(outcomes)))[1]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "rests_on"),
+    [
+        ("F", Reason.TIMED_OUT),
+        ("FR", Reason.REFUSED),
+        ("R?", Reason.REFUSED),
+        ("R??F", Reason.TIMED_OUT),
+        ("RP", Reason.FALLEN),
+        ("RP?", Reason.FALLEN),
+        ("RPF", Reason.TIMED_OUT),
+        ("RPPP", Reason.RISEN),
+        ("???", Reason.NOT_YET_KNOWN),
+    ],
+)
+def test_down_rests_on_what_failed_last_and_never_on_our_own_trouble(outcomes: str, rests_on: Reason) -> None:
+    assert evidence(outcomes) is rests_on
+
+
+UP = Health(Verdict.UP, Verdict.UP, 3, 0, 10.0, 10.0)
 DOWN = Health(Verdict.DOWN, Verdict.DOWN, 3, 0, 10.0, 10.0, Reason.TIMED_OUT)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -13,6 +15,7 @@ from popctl.fleet.single import SingleFleet
 from popctl.fleet.store import MemoryStore, StoreBreachError
 from popctl.fleet.target import Pace
 from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, Stance
+from popctl.model.load import PopLoad, Resource
 from tests.eventually import eventually_async
 from tests.fleet_agents import SERVICE, report
 
@@ -32,6 +35,19 @@ async def test_a_store_that_is_down_is_a_problem_in_the_view_and_nothing_else() 
     hub.down = False
     await eventually_async(lambda: "a" in views[-1].members)
     assert views[-1].connected
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_figure_that_cannot_be_told_is_a_problem_in_the_view_and_ends_nothing() -> None:
+    fleet = StoreFleet("a", "a-1", MemoryLine("a", MemoryHub()), POLICY, pace=Pace(quiet_s=0.02, refresh_s=0.05))
+    views = [FleetView()]
+    load = PopLoad(level=0, announcing=True, used={Resource.BITS: inf}, peak={}, capacity={}, at=0.0)
+    fleet.set(FleetWish(report=replace(report("a"), load=load)))
+    task = asyncio.create_task(fleet.run(views.append))
+    await eventually_async(lambda: "figure" in views[-1].problem)
+    fleet.set(FleetWish(report=report("a")))
+    await eventually_async(lambda: views[-1].connected and "a" in views[-1].members)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -16,6 +18,7 @@ from popctl.model.pop import Announce
 from popctl.wire.errors import WireError
 from popctl.wire.fleet_record import MAX_BYTES, decode_record, encode_record
 from tests.fleet_agents import SERVICE, bad, member
+from tests.unit.wire.strange_numbers import documents
 
 NUMBERS = st.floats(0, 1e12)
 AMOUNTS = st.dictionaries(st.sampled_from(Resource), NUMBERS, max_size=3)
@@ -132,6 +135,42 @@ def test_a_strange_record_is_refused(path: tuple[str, ...], value: object) -> No
 def test_garbage_raises_only_wire_errors(content: bytes) -> None:
     with pytest.raises(WireError):
         decode_record(content, 0.0)
+
+
+@pytest.mark.parametrize("figure", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("place", ["used", "peak", "capacity", "at", "bad_since"])
+def test_a_record_that_json_cannot_hold_is_not_written(place: str, figure: float) -> None:
+    load = PopLoad(level=0, announcing=True, used={}, peak={}, capacity={}, at=0.0)
+    record = member("a", service=bad(since=figure if place == "bad_since" else 0.0)).record
+    if place != "bad_since":
+        strange = figure if place == "at" else {Resource.SESSIONS: figure}
+        record = replace(record, report=replace(record.report, load=replace(load, **{place: strange})))
+    with suppress(WireError):
+        # An instant of the future is now.
+        assert decode_record(encode_record(record, 0.0), 0.0)
+
+
+def test_whatever_stands_where_a_number_should_only_wire_errors_leave() -> None:
+    load = PopLoad(
+        level=1,
+        announcing=True,
+        used={Resource.SESSIONS: 2.0},
+        peak={Resource.SESSIONS: 3.0},
+        capacity={Resource.SESSIONS: 9.0},
+        at=0.0,
+    )
+    record = member("a", service=bad(since=-5.0)).record
+    content = encode_record(replace(record, report=replace(record.report, load=load)), 1.0)
+    for what, text in documents(content.decode()):
+        with suppress(WireError):
+            found = decode_record(text.encode(), 1.0).report
+            service, told = found.services[SERVICE], found.load
+            since = 0.0 if service.bad_since is None else service.bad_since
+            figures = [since, float(service.healthy), float(service.needed)]
+            if told is not None:
+                figures += [told.at, float(told.level), *told.used.values(), *told.peak.values()]
+                figures += told.capacity.values()
+            assert all(math.isfinite(sum([one] * 1000)) for one in figures), what
 
 
 def test_a_record_has_a_bound_in_both_directions() -> None:

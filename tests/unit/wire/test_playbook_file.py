@@ -83,6 +83,7 @@ LEVEL = "pops/fra1/levels/1"
         ("pops/fra1/levels", [], "pops.fra1.levels: not 1..32 levels"),
         ("pops/fra1/levels/0", {"name": "n", "others": "withdrawn"}, "pops.fra1.levels[0]: level 0 is not normal"),
         ("pops/fra1/levels/2", {"name": "n"}, "pops.fra1.levels[2]: milder for some upstream"),
+        (f"{LEVEL}/name", "normal", "pops.fra1.levels[1].name: the name of an earlier level"),
         (f"{LEVEL}/upstreams", {"x": "normal"}, "not an AS number"),
         (f"{LEVEL}/upstreams", {"1299": "gone"}, "pops.fra1.levels[1].upstreams.1299: none of normal"),
         (f"{STEP}/to", 2, "pops.fra1.steps[0]: a step goes to the next level"),
