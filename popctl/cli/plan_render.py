@@ -24,7 +24,7 @@ def as_document(answer: Answer) -> dict[str, Any]:
         "safe": answer.safe,
         "findings": [{"danger": str(one.danger), "pop": one.pop} for one in answer.findings],
         "moved": answer.moved,
-        "unreached": {"before": answer.unreached_before, "after": answer.unreached_after},
+        "unreached": {"before": answer.unreached_before, "after": answer.unreached_after, "lost": answer.lost},
         "certain": answer.certain,
         "measured": answer.measured,
         "farthest_detour_km": answer.farthest_detour_km,
@@ -95,7 +95,7 @@ def show_answer(answer: Answer, out: Console) -> None:
         out.print(f"and {len(changed) - _SHOWN} more PoPs with less load")
     out.print(
         f"{answer.moved:,} sessions move, the farthest to a PoP {answer.farthest_detour_km:,} km farther away; "
-        f"{answer.unreached_after:,} reach no PoP ({answer.unreached_before:,} before)"
+        f"{answer.unreached_after:,} reach no PoP ({answer.unreached_before:,} before), {answer.lost:,} of them newly"
     )
     for finding in answer.findings:
         out.print(f"unsafe: {finding.danger}{'' if finding.pop is None else f' {finding.pop}'}", style="bold red")
