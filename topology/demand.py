@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
+from topology.bounds import MOST_SESSIONS
 from topology.errors import Problem, TopologyError
 from topology.flat import Ints, Longs, Shorts
 from topology.links import LARGEST_ASN, NO_REGION
@@ -89,7 +91,7 @@ def load(path: Path, graph: FlatGraph) -> Demand:
     """Read `asn,sessions[,region]` with a header line; an AS may have several rows.
 
     Raises:
-        TopologyError: with every bad line.
+        TopologyError: with every bad line, or because no user is inside the graph.
     """
     rows, problems = _rows(path, required=("asn", "sessions"), optional=("region",))
     numbers = {name: index for index, name in enumerate(graph.regions)}
@@ -103,7 +105,7 @@ def load(path: Path, graph: FlatGraph) -> Demand:
     pairs = zip(rows, own, strict=True)
     region = np.array([numbers.get(row.get("region") or "", one) for (_, row), one in pairs], dtype=np.int16)
     known = nodes >= 0
-    outside = int(table[~known, 1].sum())
+    outside = _outside(path, known, table[:, 1])
     return _atoms(graph, nodes[known], region[known], table[known, 1], outside)
 
 
@@ -111,7 +113,7 @@ def load_measured(path: Path, attachment: Attachment) -> Demand:
     """Read `asn,pop,sessions[,region]` with a header line: sessions as they were seen at the PoPs.
 
     Raises:
-        TopologyError: with every bad line.
+        TopologyError: with every bad line, or because nothing was seen inside the graph.
     """
     rows, problems = _rows(path, required=("asn", "pop", "sessions"), optional=("region",))
     pops = {pop.name: index for index, pop in enumerate(attachment.fleet.pops)}
@@ -123,7 +125,7 @@ def load_measured(path: Path, attachment: Attachment) -> Demand:
     nodes = graph.nodes(table[:, 0])
     known = nodes >= 0
     region = np.where(known, graph.region[nodes], np.int16(NO_REGION)) if len(graph) else np.zeros(0, dtype=np.int16)
-    atoms = _atoms(graph, nodes[known], region[known], table[known, 1], int(table[~known, 1].sum()))
+    atoms = _atoms(graph, nodes[known], region[known], table[known, 1], _outside(path, known, table[:, 1]))
     seen = np.array([pops[row["pop"]] for _, row in rows], dtype=np.int16)[known]
     return Demand(node=atoms.node, region=atoms.region, sessions=atoms.sessions, measured=seen, outside=atoms.outside)
 
@@ -158,11 +160,29 @@ def _rows(
     return rows, [Problem(file=str(path), line=line, text="has more fields than the header") for line in extra]
 
 
+def _outside(path: Path, known: npt.NDArray[np.bool_], sessions: Longs) -> int:
+    """Return the sessions outside the graph. Without any inside every answer would be about nobody, and safe."""
+    everything: int = sum(sessions.tolist())
+    outside: int = sum(sessions[~known].tolist())
+    text = ""
+    if not len(sessions):
+        text = "has no rows below its header"
+    elif outside == everything:
+        text = (
+            f"no session of it is of an AS of the AS graph ({outside} in {len(sessions)} rows): is it the right graph?"
+        )
+    elif everything > MOST_SESSIONS:
+        text = f"{everything} sessions in all; the model counts up to {MOST_SESSIONS}"
+    if text:
+        raise TopologyError([Problem(file=str(path), line=0, text=text)])
+    return outside
+
+
 def _numbers(
     path: Path, rows: Sequence[tuple[int, Mapping[str, str]]], problems: list[Problem], columns: tuple[str, ...]
 ) -> Longs:
     """Return columns of whole numbers, or raise all problems found so far and here."""
-    bounds = {"asn": (1, LARGEST_ASN), "sessions": (0, 2**40)}
+    bounds = {"asn": (1, LARGEST_ASN), "sessions": (0, MOST_SESSIONS)}
     table = np.zeros((len(rows), len(columns)), dtype=np.int64)
     for index, (line, row) in enumerate(rows):
         for column, name in enumerate(columns):

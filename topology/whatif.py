@@ -102,6 +102,8 @@ class Answer:
     """Sessions whose place no tie can change, those measured among them."""
     farthest_detour_km: int
     """The most that any moved user's PoP is farther away than before."""
+    outside: int
+    """Sessions of ASes that the graph does not have: the answer says nothing about them."""
     findings: tuple[Finding, ...]
 
     @property
@@ -178,6 +180,7 @@ class Study:
             measured=int(self.demand.sessions[after.measured].sum()),
             certain=int(self.demand.sessions[after.certain].sum()),
             farthest_detour_km=self._detour(moved, after),
+            outside=self.demand.outside,
             findings=self._findings(changes, lost, announced),
         )
 

@@ -22,6 +22,7 @@ from popctl.cli.plan_world import THE_WORLD, NotInFleetError, World, attempt, st
 from popctl.cli.render import console
 from topology import fleet_file
 from topology.catchment import at_risk
+from topology.fleet import announced_pops
 from topology.keys import MOST_PREPENDS
 from topology.whatif import Answer, Study
 
@@ -65,7 +66,11 @@ def _tell_all(answers: Iterable[Answer], expected: int, world: World) -> int:
 
 
 @plan_app.command
-def load(*, risks: Annotated[int, Parameter(name="--risks")] = 10, world: World = THE_WORLD) -> int:
+def load(
+    *,
+    risks: Annotated[int, Parameter(name="--risks", validator=validators.Number(gte=0))] = 10,
+    world: World = THE_WORLD,
+) -> int:
     """Show what every PoP carries now, how certain that is, and which client ASes may flip between PoPs.
 
     Parameters
@@ -167,7 +172,9 @@ def one_down(*, world: World = THE_WORLD) -> int:
 
 
 @plan_app.command(name="n-2")
-def two_down(*, top: Annotated[int, Parameter(name="--top")] = 10, world: World = THE_WORLD) -> int:
+def two_down(
+    *, top: Annotated[int, Parameter(name="--top", validator=validators.Number(gte=2))] = 10, world: World = THE_WORLD
+) -> int:
     """Ask for every pair of the most loaded PoPs what happens when both fail.
 
     Parameters
@@ -178,7 +185,9 @@ def two_down(*, top: Annotated[int, Parameter(name="--top")] = 10, world: World 
 
     def work() -> int:
         study = study_of(world)
-        count = min(top, len(study.fleet.pops))
+        count = min(top, len(announced_pops(study.fleet, study.plan)))
+        if count < 2:  # noqa: PLR2004 - a pair
+            raise NotInFleetError("fewer than two PoPs announce, so no two of them can fail")
         return _tell_all(study.two_down(top), count * (count - 1) // 2, world)
 
     return attempt(work)
