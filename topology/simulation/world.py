@@ -19,8 +19,6 @@ from topology.simulation.routing import Routing
 from topology.simulation.streams import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from topology.announce import Announcement, Plan
     from topology.demand import Demand, Profile
     from topology.flat import Longs
@@ -87,7 +85,7 @@ class World:
         self.handshakes_s: Longs = np.array([pop.capacity.handshakes_s for pop in fleet.pops], dtype=np.int64)
         self.alive = np.full(pops, UNIT, dtype=np.int64)
         """Thousandths of the backends that serve."""
-        self.unplugged: set[int] = set()
+        self.unplugged: frozenset[int] = frozenset()
         """Sessions that are down."""
         self.suppressed: set[int] = set()
         self._waiting = np.zeros(pops, dtype=np.int64)
@@ -132,17 +130,12 @@ class World:
         """Return what the fleet knows that it announces: what was told on sessions that are up."""
         return tuple(None if index in self.unplugged else route for index, route in enumerate(self.told))
 
-    def unplug(self, sessions: Sequence[int]) -> None:
-        """Take sessions down: what they carried is gone from the Internet."""
-        self.unplugged.update(sessions)
-        self._announcing = None
-        self.upsets += 1
-
-    def plug(self, sessions: Sequence[int]) -> None:
-        """Bring sessions back; they carry what was told last."""
-        self.unplugged.difference_update(sessions)
-        self._announcing = None
-        self.upsets += 1
+    def take_down(self, sessions: frozenset[int]) -> None:
+        """Say which sessions are down: what they carry is gone from the Internet. All others carry what was told."""
+        if sessions != self.unplugged:
+            self.unplugged = sessions
+            self._announcing = None
+            self.upsets += 1
 
     def kill(self, pop: int, share: float) -> None:
         """Take away a share of a PoP's backends, of all that it has when nothing is wrong."""

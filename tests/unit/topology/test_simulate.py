@@ -16,6 +16,7 @@ from popctl.cli.main import run as popctl
 from popctl.model.playbook import StepKey
 from popctl.wire import playbook as wire
 from topology import scenario_file
+from topology.controllers import DoNothing
 from topology.controllers_popctl import Popctl
 from topology.demand import Profile
 from topology.errors import TopologyError
@@ -148,6 +149,49 @@ def test_failures_that_overlap_end_with_the_last_of_them() -> None:
     announced = [tick.announced_pops for tick in played(replace(QUIET, events=(first, second)), "none").ticks]
     assert announced[16] == announced[19] == 6
     assert announced[-1] == 8
+
+
+POP, UPSTREAM = EventKind.POP_FAILURE, EventKind.UPSTREAM_FAILURE
+
+
+@pytest.mark.parametrize(
+    ("faults", "wanted"),
+    [
+        ([(POP, 5, 25), (UPSTREAM, 2, 10)], [(2, 6, "one"), (7, 24, "all"), (25, 29, "")]),
+        ([(UPSTREAM, 2, 25), (POP, 5, 10)], [(2, 6, "one"), (7, 9, "all"), (10, 24, "one"), (25, 29, "")]),
+        ([(UPSTREAM, 2, 10), (UPSTREAM, 5, 20)], [(2, 19, "one"), (20, 29, "")]),
+        ([(UPSTREAM, 2, 20), (UPSTREAM, 5, 10)], [(2, 19, "one"), (20, 29, "")]),
+        ([(POP, 2, 10), (POP, 10, 20)], [(4, 19, "all"), (20, 29, "")]),
+        ([(POP, 2, 10), (POP, 9, 20)], [(4, 19, "all"), (20, 29, "")]),
+    ],
+    ids=["upstream back", "pop back", "first ends", "second ends", "one after the other", "overlapping"],
+)
+def test_what_a_fault_holds_down_no_other_fault_brings_back(
+    faults: list[tuple[EventKind, int, int]], wanted: list[tuple[int, int, str]]
+) -> None:
+    stage = stage_of(QUIET, engine="numpy")
+    fleet = stage.model.attachment.fleet
+    own = {index for index, one in enumerate(fleet.sessions) if one.pop == 0}
+    upstream = fleet.sessions[min(own)].upstream
+    down = {"": set(), "all": own, "one": {index for index in own if fleet.sessions[index].upstream == upstream}}
+    events = tuple(
+        Event(
+            kind=kind,
+            at_s=60.0 * start,
+            until_s=60.0 * end,
+            pops=(fleet.pops[0].name,),
+            upstream=upstream if kind is UPSTREAM else None,
+        )
+        for kind, start, end in faults
+    )
+    world = World(replace(QUIET, events=events), stage.model, stage.demand, Profile())
+    simulation = Simulation(world, DoNothing(fleet, 1))
+    found = []
+    for number in range(30):
+        simulation.tick(number)
+        found.append(set(world.unplugged))
+    for first, last, what in wanted:
+        assert found[first : last + 1] == [down[what]] * (last + 1 - first)
 
 
 def test_moved_sessions_wait_for_handshakes_and_count_as_lost_meanwhile() -> None:
