@@ -28,8 +28,7 @@ class Fields:
 
     def problem(self, path: KeyPath, text: str) -> None:
         """Note what is wrong with the value at a key path."""
-        where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
-        said = f"{where}: {text}" if where else text
+        said = f"{spelled(path)}: {text}" if path else text
         self.problems.append(Problem(file=str(self._path), line=line_of(self._text, path), text=said))
 
     def known(
@@ -122,6 +121,11 @@ class Fields:
             return found
         self.problem((*path, key), f"{table[key]!r} is no duration that can be meant here; write 30s, 15m or 1h30m")
         return default_s
+
+
+def spelled(path: KeyPath) -> str:
+    """Return a key path as people write it."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
 
 
 def _seconds(value: object) -> float | None:

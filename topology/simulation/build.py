@@ -24,7 +24,7 @@ from topology.fit import PEERINGS_PER_AS
 from topology.flat import compile_links
 from topology.generate import generate
 from topology.model import Model
-from topology.scenario_fields import KeyPath, line_of
+from topology.scenario_fields import KeyPath, line_of, spelled
 from topology.simulation.record import Run
 from topology.simulation.run import Simulation
 from topology.simulation.world import World
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 BASELINE: Final = "none"
 OURS: Final = "popctl"
 CONTROLLERS: Final = (BASELINE, "naive-withdraw", "three-strikes", "guarded-strikes", "staged-prepend", OURS)
+
+_NO_REGIONS: Final = (
+    "names no regions, so no PoP can be placed: add lines `# region|NAME|ASN ASN ...` to it, or give a [fleet] file"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,8 @@ def stage_of(scenario: Scenario, *, engine: str = "auto") -> Stage:
     motor = engine_named(engine)
     if sites.file is not None:
         fleet = fleet_file.load(sites.file)
+    elif not graph.regions:
+        raise TopologyError([_problem(scenario, ("internet", "file"), _NO_REGIONS)])
     else:
         fleet = example_fleet(
             graph,
@@ -100,10 +106,10 @@ def _check(scenario: Scenario, graph: FlatGraph, fleet: Fleet) -> None:
 
 def _problem(scenario: Scenario, path: KeyPath, text: str) -> Problem:
     """Return a problem with the line of its key, if the scenario is from a file."""
-    where = f"{path[0]}[{path[1]}].{path[2]}: {text}"
+    said = f"{spelled(path)}: {text}"
     if scenario.file is None:
-        return Problem(file=scenario.name, line=0, text=where)
-    return Problem(file=str(scenario.file), line=line_of(scenario.file.read_text(encoding="utf-8"), path), text=where)
+        return Problem(file=scenario.name, line=0, text=said)
+    return Problem(file=str(scenario.file), line=line_of(scenario.file.read_text(encoding="utf-8"), path), text=said)
 
 
 def controller_named(name: str, world: World) -> Controller:

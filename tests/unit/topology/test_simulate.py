@@ -120,6 +120,20 @@ def test_what_only_the_graph_knows_is_reported_with_the_line_of_the_scenario(tmp
     ]
 
 
+def test_no_fleet_is_made_on_a_graph_that_names_no_regions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """CAIDA's own files have none."""
+    (tmp_path / "i.txt").write_text("# source\n1|2|-1\n1|3|-1\n", encoding="utf-8")
+    file = tmp_path / "s.toml"
+    file.write_text(
+        'name = "s"\nduration = "20m"\ntick = "60s"\n[internet]\nfile = "i.txt"\n[fleet]\npops = 5\n', encoding="utf-8"
+    )
+    assert popctl(["simulate", str(file)]) == 1
+    assert capsys.readouterr().err.lstrip() == (  # a progress bar may have begun a line
+        f"{file}:5: internet.file: names no regions, so no PoP can be placed: add lines `# region|NAME|ASN ASN ...` to "
+        "it, or give a [fleet] file\n"
+    )
+
+
 def test_another_seed_is_another_world() -> None:
     assert played(QUIET).digest != played(replace(QUIET, seed=6)).digest
 
