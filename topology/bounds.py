@@ -10,6 +10,8 @@ from typing import Final
 
 MOST_SESSIONS: Final = 2**40
 """Of all users together, and of one PoP's capacity."""
+MOST_AT_PEAK: Final = 2**50
+"""Of all users together at any moment of a simulation, crowds included."""
 MOST_HANDSHAKES_S: Final = 2**40
 """Of one PoP's capacity."""
 MOST_BIT_S: Final = 2**60

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from topology.announce import Action, Announcement, LocalPref, Neighbors, Relation
+from topology.bounds import MOST_BIT_S, MOST_HANDSHAKES_S, MOST_SESSIONS
 from topology.errors import Problem, TopologyError
 from topology.fleet import Capacity, Fleet, Place, Pop, Session
 from topology.generate import REGIONS
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 Key: TypeAlias = str | int
 Path: TypeAlias = tuple[Key, ...]
-_LARGEST = 2**62
+_MOST = {"sessions": MOST_SESSIONS, "bit_s": MOST_BIT_S, "handshakes_s": MOST_HANDSHAKES_S}
 _LARGEST_MED = 2**32 - 1
 _Member = TypeVar("_Member", bound="Enum")
 
@@ -69,12 +70,11 @@ class Checker:
         capacity = self._table(
             table.get("capacity", {}),
             (*path, "capacity"),
-            required=("sessions", "bit_s", "handshakes_s") if "capacity" in table else (),
-            optional=("sessions", "bit_s", "handshakes_s"),
+            required=tuple(_MOST) if "capacity" in table else (),
+            optional=tuple(_MOST),
         )
         amounts = {
-            key: self._number(capacity, (*path, "capacity"), key, least=1, most=_LARGEST)
-            for key in ("sessions", "bit_s", "handshakes_s")
+            key: self._number(capacity, (*path, "capacity"), key, least=1, most=most) for key, most in _MOST.items()
         }
         name = self._text_of(table, path, "name")
         place = self._place(table["place"], (*path, "place")) if "place" in table else None

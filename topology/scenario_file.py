@@ -36,6 +36,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
 from topology import fleet_file
+from topology.bounds import MOST_AT_PEAK, MOST_SESSIONS
 from topology.errors import Problem, TopologyError
 from topology.generate import FEWEST_ASES, REGIONS
 from topology.keys import MOST_ASES, MOST_PREPENDS
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 MOST_TICKS: Final = 1_000_000
 _MOST_POPS: Final = 5000
 _MOST_UPSTREAMS: Final = 64
-_LARGEST: Final = 2**40
+_LARGEST_SEED: Final = 2**40
 
 
 def load(path: Path) -> Scenario:
@@ -99,7 +100,7 @@ class _Reader(Fields):
         regions = () if "file" in self.table(top, "internet") else tuple(REGIONS)
         scenario = Scenario(
             name=self.string(top, (), "name"),
-            seed=self.whole(top, (), "seed", 0, _LARGEST, default=1),
+            seed=self.whole(top, (), "seed", 0, _LARGEST_SEED, default=1),
             duration_s=duration_s,
             tick_s=tick_s,
             internet=self._internet(top),
@@ -117,6 +118,7 @@ class _Reader(Fields):
                 for index, one in self.tables(top, "event")
             ),
         )
+        self._peaks(scenario)
         if self.problems:
             raise TopologyError(sorted(self.problems, key=lambda one: one.line))
         return scenario
@@ -150,7 +152,7 @@ class _Reader(Fields):
         return Sites(
             pops=self.whole(table, path, "pops", 1, _MOST_POPS, default=20),
             upstreams=self.whole(table, path, "upstreams", 1, _MOST_UPSTREAMS, default=3),
-            users=self.whole(table, path, "users", 1, _LARGEST, default=1_000_000),
+            users=self.whole(table, path, "users", 1, MOST_SESSIONS, default=1_000_000),
             file=file,
         ), fleet
 
@@ -208,6 +210,17 @@ class _Reader(Fields):
             rise=self.real(table, path, "rise", -1.0, 100.0),
             ramp_s=self.duration(table, path, "ramp", default_s=0.0),
         )
+
+    def _peaks(self, scenario: Scenario) -> None:
+        """Note the first crowd of each region that takes the demand beyond what can be counted."""
+        sun = 1.0 if scenario.diurnal is None else 1.0 + scenario.diurnal.amplitude
+        users = dict.fromkeys((one.region for one in scenario.crowds), scenario.sites.users * sun)
+        for index, one in enumerate(scenario.crowds):
+            before = users[one.region]
+            users[one.region] = before * (1.0 + max(one.rise, 0.0))
+            if before <= MOST_AT_PEAK < users[one.region]:
+                text = f"brings up to {users[one.region]:.3g} users, more than the {MOST_AT_PEAK:.3g} that are counted"
+                self.problem(("crowd", index, "rise"), text)
 
     def _event(
         self, table: dict[str, Any], path: KeyPath, sites: tuple[Sites, Fleet | None], duration_s: float

@@ -16,7 +16,7 @@ from popctl.cli.plan_world import FLEET, INTERNET, Cache, attempt, graph_of
 from popctl.cli.render import console
 from topology import caida, fit, fleet_file
 from topology.engine import engine_named
-from topology.example import example_fleet
+from topology.example import MOST_USERS, example_fleet
 from topology.flat import compile_links
 from topology.generate import FEWEST_ASES, generate
 from topology.keys import MOST_ASES
@@ -29,7 +29,7 @@ _UPSTREAMS: Final = 3
 
 Ases = Annotated[int, Parameter(name="--ases", validator=validators.Number(gte=FEWEST_ASES, lte=MOST_ASES))]
 Pops = Annotated[int, Parameter(name="--pops", validator=validators.Number(gte=1, lte=MOST_POPS))]
-Users = Annotated[int, Parameter(name="--users", validator=validators.Number(gte=1))]
+Users = Annotated[int, Parameter(name="--users", validator=validators.Number(gte=1, lte=MOST_USERS))]
 
 
 @topology_app.command(name="generate")

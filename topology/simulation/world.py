@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from topology.model import Model
     from topology.scenario import Scenario
     from topology.simulation.routing import Moves
+
+
+_AMPLE: Final = 2.0**62
+"""More than anybody asks for, and what still has a place in 64 bits."""
 
 
 class _Settling(NamedTuple):
@@ -188,7 +192,9 @@ class World:
         before = self.routing.matrix[:pops] @ self.factors
         came, left = self._settle(now_s)
         # Those who wait leave in proportion; at their new PoP they are new anyway.
-        self._waiting -= self._waiting * left[:pops] // np.maximum(before, 1)
+        for pop in np.flatnonzero((self._waiting > 0) & (left[:pops] > 0)).tolist():
+            # Python's numbers: the product of two thousandths is beyond 64 bits.
+            self._waiting[pop] -= int(self._waiting[pop]) * int(left[pop]) // max(int(before[pop]), 1)
         factors_now = self.factors_at(now_s)
         offered = self.routing.matrix[:pops] @ factors_now
         grown = np.maximum(offered - self.routing.matrix[:pops] @ self.factors, 0)
@@ -196,7 +202,7 @@ class World:
         wanting = np.minimum(self._waiting + came[:pops] + grown, offered)
         steady = offered // self.profile.handshake_interval_s
         room = np.maximum(self.handshakes_s * self.alive - steady, 0)
-        accepted = np.minimum(wanting, (room * self.scenario.tick_s).astype(np.int64))
+        accepted = np.minimum(wanting, np.minimum(room * self.scenario.tick_s, _AMPLE).astype(np.int64))
         self._waiting = wanting - accepted
         asked = wanting // self.profile.reconnect_window_s
         capacity = self.capacity * self.alive

@@ -11,6 +11,7 @@ import pytest
 
 from popctl.cli.main import run as popctl
 from topology.bounds import MOST_SESSIONS
+from topology.example import MOST_USERS
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,21 @@ def test_the_largest_figure_is_an_ordinary_one(ask: Ask) -> None:
     carried = sum(pop["after"]["sessions"] for pop in answer["pops"].values())
     assert code == 3
     assert carried + answer["unreached"]["after"] == MOST_SESSIONS
+
+
+@pytest.mark.parametrize("users", [1, MOST_USERS])
+def test_the_fleet_that_is_made_for_any_users_can_be_read_and_carries_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], users: int
+) -> None:
+    files = ["--internet", str(tmp_path / "i.txt"), "--fleet", str(tmp_path / "f.json")]
+    make = ["topology", "generate", "--ases", "300", "--pops", "2", *files, "--users"]
+    assert popctl([*make, str(users)]) == 0
+    capsys.readouterr()
+    assert popctl(["plan", "load", *files, "--sessions", str(users), "--json"]) == 0
+    pops = json.loads(capsys.readouterr().out)["pops"].values()
+    assert sum(pop["sessions"] for pop in pops) == users
+    assert all(pop["sessions"] <= pop["capacity"]["sessions"] for pop in pops)
+    assert popctl([*make, str(MOST_USERS + 1)]) == 2
 
 
 def test_a_fleet_of_one_pop_that_announces_has_no_two_that_can_fail(ask: Ask, world: Path, tmp_path: Path) -> None:

@@ -109,7 +109,22 @@ def change(path: list[str | int], value: object) -> str:
         (
             ["pops", 0, "capacity", "sessions"],
             0,
-            "pops[0].capacity.sessions: 0 is not a whole number of 1..4611686018427387904",
+            "pops[0].capacity.sessions: 0 is not a whole number of 1..1099511627776",
+        ),
+        (
+            ["pops", 0, "capacity", "sessions"],
+            2**40 + 1,
+            "pops[0].capacity.sessions: 1099511627777 is not a whole number of 1..1099511627776",
+        ),
+        (
+            ["pops", 0, "capacity", "handshakes_s"],
+            2**40 + 1,
+            "pops[0].capacity.handshakes_s: 1099511627777 is not a whole number of 1..1099511627776",
+        ),
+        (
+            ["pops", 0, "capacity", "bit_s"],
+            2**60 + 1,
+            "pops[0].capacity.bit_s: 1152921504606846977 is not a whole number of 1..1152921504606846976",
         ),
         (["pops", 0, "capacity", "bit_s"], None, "pops[0].capacity: bit_s is missing"),
         (["pops", 0, "capacity"], None, "pops[0]: capacity is missing"),

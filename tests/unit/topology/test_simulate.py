@@ -16,12 +16,17 @@ from popctl.cli.main import run as popctl
 from popctl.model.playbook import StepKey
 from popctl.wire import playbook as wire
 from topology import scenario_file
+from topology.attach import attach
+from topology.bounds import MOST_BIT_S, MOST_HANDSHAKES_S, MOST_SESSIONS
 from topology.controllers import DoNothing
 from topology.controllers_popctl import Popctl
 from topology.demand import Profile
 from topology.errors import TopologyError
+from topology.fleet import Capacity
+from topology.generate import REGIONS
+from topology.model import Model
 from topology.scenario import Crowd, Event, EventKind, Internet, Network, Scenario, Sites, Telemetry
-from topology.simulation.build import CONTROLLERS, play, stage_of
+from topology.simulation.build import CONTROLLERS, Stage, play, stage_of
 from topology.simulation.record import Run
 from topology.simulation.run import Simulation
 from topology.simulation.streams import Streams
@@ -132,6 +137,45 @@ def test_no_fleet_is_made_on_a_graph_that_names_no_regions(tmp_path: Path, capsy
         f"{file}:5: internet.file: names no regions, so no PoP can be placed: add lines `# region|NAME|ASN ASN ...` to "
         "it, or give a [fleet] file\n"
     )
+
+
+def test_the_largest_figures_of_all_are_counted_exactly() -> None:
+    """Capacities, users and crowds at their bounds, amid a fault that makes many wait: nothing leaves 64 bits."""
+    ample = Capacity(sessions=MOST_SESSIONS, bit_s=MOST_BIT_S, handshakes_s=MOST_HANDSHAKES_S)
+    crowds = tuple(Crowd(region=name, from_s=300.0, until_s=1800.0, rise=100.0) for name in REGIONS)
+    fault = Event(kind=EventKind.POP_FAILURE, at_s=600.0, until_s=1500.0, largest=1)
+    users = replace(QUIET.sites, users=MOST_SESSIONS)
+    still = crowded(stage_of(replace(QUIET, sites=users), engine="numpy"), ample)
+    assert [tick.lost for tick in play(still, "none").ticks] == [0] * QUIET.ticks
+    loud = replace(QUIET, sites=users, tick_s=300.0, duration_s=2400.0, crowds=crowds, events=(fault,))
+    for handshakes_s in (1, MOST_HANDSHAKES_S):
+        run = play(crowded(stage_of(loud, engine="numpy"), replace(ample, handshakes_s=handshakes_s)), "none")
+        assert all(tick.conserved for tick in run.ticks)
+        assert all(0 <= tick.waiting <= tick.lost <= tick.demand for tick in run.ticks)
+        assert max(tick.demand for tick in run.ticks) == MOST_SESSIONS * 101
+        assert any(tick.moved for tick in run.ticks)
+
+
+def test_who_waits_leaves_in_proportion_however_many_there_are() -> None:
+    """A million users and a million times as many are the same world on another scale."""
+    found = []
+    for scale in (1, 2**20):
+        scenario = replace(QUIET, sites=replace(QUIET.sites, users=2**20 * scale), crowds=(crowd(50.0),))
+        upstream = stage_of(scenario, engine="numpy").model.attachment.fleet.sessions[0].upstream
+        fault = Event(kind=EventKind.UPSTREAM_FAILURE, at_s=600.0, until_s=1200.0, upstream=upstream)
+        stage = stage_of(replace(scenario, events=(fault,)), engine="numpy")
+        ample = Capacity(sessions=MOST_SESSIONS, bit_s=MOST_BIT_S, handshakes_s=5000 * scale)
+        ticks = play(crowded(stage, ample), "none").ticks
+        assert any(tick.moved for tick in ticks[10:20])
+        found.append([tick.waiting / tick.demand for tick in ticks])
+    assert found[0] == pytest.approx(found[1], abs=0.001)
+
+
+def crowded(stage: Stage, capacity: Capacity) -> Stage:
+    """Give every PoP this capacity."""
+    fleet, graph = stage.model.attachment.fleet, stage.model.attachment.graph
+    same = replace(fleet, pops=tuple(replace(pop, capacity=capacity) for pop in fleet.pops))
+    return replace(stage, model=Model(attach(graph, same), stage.model.engine))
 
 
 def test_another_seed_is_another_world() -> None:
