@@ -8,6 +8,7 @@ take the place of demand that is only estimated.
 from __future__ import annotations
 
 import csv
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 NOT_MEASURED: Final = -1
 DEFAULT_SEED: Final = 1
 """Of the default demand, so that everybody means the same by it."""
+_MOST_DIGITS: Final = len(str(MOST_SESSIONS))
 _SIGMA: Final = 2.0
 """Spread of the default demand: with a lognormal of this sigma a tenth of the ASes hold three quarters of the users."""
 
@@ -188,10 +190,10 @@ def _numbers(
         for column, name in enumerate(columns):
             least, most = bounds[name]
             text = row[name]
-            if text.isascii() and text.isdigit() and least <= int(text) <= most:
+            if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and least <= int(text) <= most:
                 table[index, column] = int(text)
             else:
-                said = f"{name}: {text!r} is not a whole number of {least}..{most}"
+                said = f"{name}: {reprlib.repr(text)} is not a whole number of {least}..{most}"
                 problems.append(Problem(file=str(path), line=line, text=said))
     if problems:
         raise TopologyError(sorted(problems, key=lambda problem: problem.line))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -90,7 +91,7 @@ class Checker:
         upstream = self._number(table, path, "upstream", least=1, most=LARGEST_ASN)
         no_export = table.get("no_export", False)
         if not isinstance(no_export, bool):
-            self._problem((*path, "no_export"), f"{no_export!r} is neither true nor false")
+            self._problem((*path, "no_export"), f"{reprlib.repr(no_export)} is neither true nor false")
         local_pref = self._member(table, path, "local_pref", {one.name.lower(): one for one in LocalPref})
         actions = [
             self._action(one, (*path, "actions", index)) for index, one in enumerate(self._list(table, path, "actions"))
@@ -153,21 +154,23 @@ class Checker:
         value = table.get(key, least if default is None else default)
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
             return value
-        self._problem((*path, key), f"{value!r} is not a whole number of {least}..{most}")
+        self._problem((*path, key), f"{reprlib.repr(value)} is not a whole number of {least}..{most}")
         return least
 
     def _text_of(self, table: dict[str, Any], path: Path, key: str) -> str:
         value = table.get(key, "-")
         if isinstance(value, str) and value and value.isprintable():
             return value
-        self._problem((*path, key), f"{value!r} is not a name")
+        self._problem((*path, key), f"{reprlib.repr(value)} is not a name")
         return "-"
 
     def _member(self, table: dict[str, Any], path: Path, key: str, members: dict[str, _Member]) -> _Member | None:
         value = table.get(key)
-        if value is None or value in members:
-            return None if value is None else members[value]
-        self._problem((*path, key), f"{value!r} is none of {', '.join(members)}")
+        if value is None:
+            return None
+        if isinstance(value, str) and value in members:
+            return members[value]
+        self._problem((*path, key), f"{reprlib.repr(value)} is none of {', '.join(members)}")
         return None
 
     def _place(self, value: object, path: Path) -> Place | None:
@@ -175,7 +178,7 @@ class Checker:
             case [int() | float() as latitude, int() | float() as longitude]:
                 if abs(latitude) <= 90 and abs(longitude) <= 180:  # noqa: PLR2004 - degrees
                     return Place(latitude_deg=float(latitude), longitude_deg=float(longitude))
-        self._problem(path, f"{value!r} is not [latitude, longitude] in degrees")
+        self._problem(path, f"{reprlib.repr(value)} is not [latitude, longitude] in degrees")
         return None
 
     def _unique(self, names: Iterable[tuple[str, Path]], what: str) -> None:

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,10 +78,15 @@ def load(path: Path) -> Scenario:
         document = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise TopologyError([Problem(file=str(path), line=0, text=f"cannot be read: {error}")]) from error
+    except RecursionError as error:
+        raise TopologyError([Problem(file=str(path), line=0, text="is nested too deeply")]) from error
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+)", str(error))
         line = int(found[1]) if found else 0
         raise TopologyError([Problem(file=str(path), line=line, text=f"is no TOML: {error}")]) from error
+    except ValueError as error:  # an integer of more digits than Python converts, or no such date
+        text = f"is no TOML that can be read: {error}"
+        raise TopologyError([Problem(file=str(path), line=0, text=text)]) from error
     return _Reader(path, text).scenario(document)
 
 
@@ -263,8 +269,8 @@ class _Reader(Fields):
         made = {f"pop{number + 1:03}" for number in range(sites[0].pops)}
         known = made if fleet is None else {pop.name for pop in fleet.pops}
         for name in value:
-            if name not in known:
-                self.problem((*path, "pops"), f"no PoP is named {name!r}")
+            if not isinstance(name, str) or name not in known:
+                self.problem((*path, "pops"), f"no PoP is named {reprlib.repr(name)}")
         return tuple(str(name) for name in value)
 
     def _span(self, table: dict[str, Any], path: KeyPath, begin: str, duration_s: float) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from cyclopts import App, Parameter, validators
 from popctl.cli.bars import watched
 from popctl.cli.exits import Exit
 from popctl.cli.options import write_json
+from popctl.cli.plan_output import expect_picture, writing
 from popctl.cli.plan_playbook import playbook
 from popctl.cli.plan_render import as_document, load_document, risk_document, show_answer, show_answers, show_load
 from popctl.cli.plan_topology import topology_app
@@ -209,13 +210,17 @@ def draw_map(
     withdraw
         PoPs that are withdrawn in the second picture.
     """
-    from topology.worldmap import draw  # noqa: PLC0415 - matplotlib takes a second, and only this command needs it
+    # matplotlib takes a second, and only this command needs it.
+    from topology.picture import SUFFIXES  # noqa: PLC0415
+    from topology.worldmap import draw  # noqa: PLC0415
 
     def work() -> int:
+        expect_picture(out, SUFFIXES)
         study = study_of(world)
         gone = [_pop(study, name) for name in withdraw]
         answer = study.withdraw(gone) if gone else study.ask("nothing changes", study.plan)
-        draw(study.fleet, answer, out)
+        with writing(out):
+            draw(study.fleet, answer, out)
         sys.stdout.write(f"{out}\n")
         return Exit.OK
 

@@ -132,3 +132,161 @@ def test_users_outside_the_graph_are_told_in_every_answer(ask: Ask, tmp_path: Pa
     several: Any = json.loads(ask("n-1", "--demand", "u.csv", "--json")[1])
     assert [one["outside"] for one in several["answers"]] == [90] * 3
     assert "90 sessions are of ASes outside the graph" in " ".join(ask("n-1", "--demand", "u.csv")[1].split())
+
+
+DEEP, DIGITS = "[" * 100_000, "9" * 5000
+GRAPHML = (
+    '<graphml xmlns="http://graphml.graphdrawing.org/xmlns">'
+    '<key id="k" for="node" attr.name="sessions" attr.type="{kind}"/>'
+    '<graph edgedefault="{edges}"><node id="a"><data key="k">{value}</data></node></graph></graphml>'
+)
+
+
+def related(world: Path, change: dict[str, object]) -> str:
+    """Return the fleet file with another first session."""
+    fleet = json.loads((world / "f.json").read_text())
+    fleet["pops"][0]["sessions"][0] |= change
+    return json.dumps(fleet)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (DEEP, "f: nested too deeply"),
+        ('{"asn": ' + DIGITS + "}", "f: a number is too long"),
+        ('{"asn": 1,\n"asn": 2}', "f: a key stands twice in one object: asn, asn"),
+        ('{"asn": NaN}', "f: not JSON: NaN"),
+        ('{\n"asn" 1}', "f:2: not JSON: Expecting ':' delimiter"),
+        ({"relation": ["x"]}, "pops[0].sessions[0].relation: ['x'] is none of transit, peer"),
+        ({"relation": {}}, "pops[0].sessions[0].relation: {} is none of transit, peer"),
+        ({"local_pref": [[]]}, "pops[0].sessions[0].local_pref: [[]] is none of customer"),
+        ({"actions": [{"neighbors": ["peers"]}]}, "actions[0].neighbors: ['peers'] is none of providers"),
+        ({"med": json.loads("[" * 500 + "]" * 500)}, "pops[0].sessions[0].med: [[[[[[[...]]]]]]] is not"),
+    ],
+    ids=["deep", "digits", "twice", "NaN", "broken", "list", "table", "lists", "action", "deep value"],
+)
+def test_strange_json_is_a_problem(
+    ask: Ask, world: Path, tmp_path: Path, text: str | dict[str, object], wanted: str
+) -> None:
+    (tmp_path / "f").write_text(text if isinstance(text, str) else related(world, text))
+    code, out, err = ask("withdraw", "pop001", "--fleet", "f")
+    assert (code, out) == (1, "")
+    assert wanted in err
+
+
+@pytest.mark.parametrize("text", [DEEP, '{"name": ' + DIGITS + "}", '{"name": "a", "name": "b"}'])
+def test_strange_json_is_no_new_pop(ask: Ask, tmp_path: Path, text: str) -> None:
+    (tmp_path / "f").write_text(text)
+    code, out, err = ask("add-pop", "f")
+    assert (code, out) == (1, "")
+    assert err.startswith("f: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GRAPHML.format(kind="int", edges="undirected", value=1),
+        GRAPHML.format(kind="int", edges="directed", value="abc"),
+        GRAPHML.format(kind="colour", edges="directed", value=1),
+        GRAPHML.format(kind="int", edges="directed", value=DIGITS),
+        "<graphml/>",
+        "<x>" * 10,
+    ],
+    ids=["undirected", "abc", "kind", "digits", "empty", "not closed"],
+)
+def test_strange_graphml_is_a_problem(ask: Ask, tmp_path: Path, text: str) -> None:
+    (tmp_path / "f.graphml").write_text(text)
+    code, out, err = ask("withdraw", "pop001", "--fleet", "f.graphml")
+    assert (code, out) == (1, "")
+    assert err.startswith("f.graphml: ")
+
+
+@pytest.mark.parametrize("option", ["--demand", "--measured"])
+def test_a_figure_of_thousands_of_digits_is_a_problem(ask: Ask, tmp_path: Path, option: str) -> None:
+    head, row = ("asn", "5") if option == "--demand" else ("asn,pop", "5,pop001")
+    (tmp_path / "u.csv").write_text(f"{head},sessions\n{row},{DIGITS}\n")
+    code, out, err = ask("load", option, "u.csv")
+    assert (code, out) == (1, "")
+    assert "u.csv:2: sessions: '99999" in err
+    assert len(err) < 200
+
+
+@pytest.mark.parametrize("out", [".", "/", "nowhere/x.svg", "x.json/y.svg"])
+@pytest.mark.parametrize("command", ["map", "playbook"])
+def test_a_place_that_cannot_be_written_is_a_problem(ask: Ask, tmp_path: Path, command: str, out: str) -> None:
+    (tmp_path / "x.json").write_text("")
+    code, told, err = ask(command, "--out", out)
+    assert (code, told) == (1, "")
+    assert err.startswith(f"{out}: cannot be written: ")
+
+
+@pytest.mark.parametrize("out", ["x.foo", "x"])
+def test_a_picture_of_no_known_kind_is_a_problem(ask: Ask, tmp_path: Path, out: str) -> None:
+    code, told, err = ask("map", "--out", out)
+    assert (code, told, list(tmp_path.iterdir())) == (1, "", [])
+    assert err.startswith(f"{out}: no picture has the suffix ")
+    assert ".svg" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "wanted"),
+    [
+        (("--seed", "-1"), 2, '"-1"'),
+        (("--internet", "nowhere/i.txt"), 1, "nowhere/i.txt: cannot be written"),
+        (("--fleet", "nowhere/f.json"), 1, "nowhere/f.json: cannot be written"),
+    ],
+    ids=["seed", "internet", "fleet"],
+)
+def test_an_internet_is_made_whole_or_not_at_all(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    code: int,
+    wanted: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert popctl(["topology", "generate", "--ases", "300", "--pops", "2", *options]) == code
+    assert wanted in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+SCENARIO = 'name = "s"\nduration = "10m"\ntick = "60s"\n[internet]\nases = 300\n[fleet]\npops = 3\nusers = 900\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "wanted"),
+    [
+        ("seed = " + DIGITS + "\n" + SCENARIO, (), "s.toml: is no TOML that can be read: Exceeds the limit"),
+        ("a = " + "[" * 5000 + "]" * 5000 + "\n" + SCENARIO, (), "s.toml: is nested too deeply"),
+        (
+            SCENARIO + '[[event]]\nkind = "pop-failure"\nat = "5m"\npops = [["pop001"]]\n',
+            (),
+            "no PoP is named ['pop001']",
+        ),
+        (SCENARIO + "[network]\nannounce = [0.0, inf]\n", (), "s.toml:10: network.announce: is not two durations"),
+        (
+            SCENARIO + f'[network]\nannounce = ["1s", "{DIGITS}s"]\n',
+            (),
+            "s.toml:10: network.announce: is not two durations",
+        ),
+        (SCENARIO, ("--plot", "x.foo"), "x.foo: no picture has the suffix '.foo'"),
+        (SCENARIO, ("--plot", "nowhere/x.svg"), "nowhere/x.svg: cannot be written: "),
+    ],
+    ids=["digits", "deep", "lists", "inf", "long", "suffix", "folder"],
+)
+def test_strange_scenarios_are_problems_before_anything_is_played(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    options: tuple[str, ...],
+    wanted: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.toml").write_text(text)
+    assert popctl(["simulate", "s.toml", *options]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert wanted in err
+    assert "Traceback" not in err
