@@ -96,16 +96,10 @@ def load(path: Path, graph: FlatGraph) -> Demand:
         TopologyError: with every bad line, or because no user is inside the graph.
     """
     rows, problems = _rows(path, required=("asn", "sessions"), optional=("region",))
-    numbers = {name: index for index, name in enumerate(graph.regions)}
-    for line, row in rows:
-        if row.get("region") and row["region"] not in numbers:
-            text = f"region {row['region']!r} is none of the AS graph's: {', '.join(graph.regions)}"
-            problems.append(Problem(file=str(path), line=line, text=text))
+    named = _named_regions(path, rows, problems, graph)
     table = _numbers(path, rows, problems, ("asn", "sessions"))
     nodes = graph.nodes(table[:, 0])
-    own = [graph.region[node] if node >= 0 else NO_REGION for node in nodes]
-    pairs = zip(rows, own, strict=True)
-    region = np.array([numbers.get(row.get("region") or "", one) for (_, row), one in pairs], dtype=np.int16)
+    region = _regions(graph, nodes, named)
     known = nodes >= 0
     outside = _outside(path, known, table[:, 1])
     return _atoms(graph, nodes[known], region[known], table[known, 1], outside)
@@ -122,11 +116,12 @@ def load_measured(path: Path, attachment: Attachment) -> Demand:
     for line, row in rows:
         if row["pop"] not in pops:
             problems.append(Problem(file=str(path), line=line, text=f"no PoP is named {row['pop']!r}"))
-    table = _numbers(path, rows, problems, ("asn", "sessions"))
     graph = attachment.graph
+    named = _named_regions(path, rows, problems, graph)
+    table = _numbers(path, rows, problems, ("asn", "sessions"))
     nodes = graph.nodes(table[:, 0])
     known = nodes >= 0
-    region = np.where(known, graph.region[nodes], np.int16(NO_REGION)) if len(graph) else np.zeros(0, dtype=np.int16)
+    region = _regions(graph, nodes, named)
     atoms = _atoms(graph, nodes[known], region[known], table[known, 1], _outside(path, known, table[:, 1]))
     seen = np.array([pops[row["pop"]] for _, row in rows], dtype=np.int16)[known]
     return Demand(node=atoms.node, region=atoms.region, sessions=atoms.sessions, measured=seen, outside=atoms.outside)
@@ -158,8 +153,33 @@ def _rows(
     if not set(required) <= set(header) <= {*required, *optional}:
         text = f"the header is not {','.join(required)}[,{','.join(optional)}]"
         raise TopologyError([Problem(file=str(path), line=1, text=text)])
+    twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
+    if twice:
+        raise TopologyError([Problem(file=str(path), line=1, text=f"the header names {', '.join(twice)} twice")])
     extra = [line for line, row in rows if "" in row]
     return rows, [Problem(file=str(path), line=line, text="has more fields than the header") for line in extra]
+
+
+def _named_regions(
+    path: Path, rows: Sequence[tuple[int, Mapping[str, str]]], problems: list[Problem], graph: FlatGraph
+) -> list[int]:
+    """Return the region that each row names, or `NO_REGION` where it names none."""
+    numbers = {name: index for index, name in enumerate(graph.regions)}
+    named = []
+    for line, row in rows:
+        name = row.get("region") or ""
+        if name and name not in numbers:
+            text = f"region {name!r} is none of the AS graph's: {', '.join(graph.regions)}"
+            problems.append(Problem(file=str(path), line=line, text=text))
+        named.append(numbers.get(name, NO_REGION))
+    return named
+
+
+def _regions(graph: FlatGraph, nodes: Longs | Ints, named: Sequence[int]) -> Shorts:
+    """Return the region of every row: the one that it names, or else that of its AS."""
+    own = [graph.region[node] if node >= 0 else NO_REGION for node in nodes]
+    pairs = zip(named, own, strict=True)
+    return np.array([mine if said == NO_REGION else said for said, mine in pairs], dtype=np.int16)
 
 
 def _outside(path: Path, known: npt.NDArray[np.bool_], sessions: Longs) -> int:
