@@ -22,7 +22,12 @@
     kind = "pop-failure"        # see `topology.scenario.EventKind`
     at = "30m"
     until = "60m"
-    pops = ["pop001"]           # or: largest = 5, or: region = "europe", or: upstream = 1299
+    pops = ["pop001"]           # or: largest = 5, or: region = "europe"
+
+    [[event]]
+    kind = "upstream-failure"
+    at = "40m"
+    upstream = 1299             # of all PoPs that have it, or of those that pops, largest or region select
 
 `[network]`, `[telemetry]`, `[playbook]` and `[diurnal]` take the fields of `topology.scenario` without their `_s`. All
 problems of a file are reported together, with line and key path, and nothing is built from it.
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
 
     from topology.fleet import Fleet
 
+_SELECTORS: Final = ("pops", "largest", "region")
 MOST_TICKS: Final = 1_000_000
 _MOST_POPS: Final = 5000
 _MOST_UPSTREAMS: Final = 64
@@ -231,15 +237,13 @@ class _Reader(Fields):
     def _event(
         self, table: dict[str, Any], path: KeyPath, sites: tuple[Sites, Fleet | None], duration_s: float
     ) -> Event:
-        selectors = ("pops", "largest", "region", "upstream")
-        self.known(table, path, required=("kind", "at"), optional=("until", "share", *selectors))
+        self.known(table, path, required=("kind", "at"), optional=("until", "share", "upstream", *_SELECTORS))
         kinds = {one.value: one for one in EventKind}
         kind = self.string(table, path, "kind")
         if kind not in kinds:
             self.problem((*path, "kind"), f"{kind!r} is none of {', '.join(kinds)}")
         at_s, until_s = self._span(table, path, "at", duration_s)
-        if not any(key in table for key in selectors):
-            self.problem(path, f"befalls nobody: give one of {', '.join(selectors)}")
+        self._selected(table, path)
         if ("upstream" in table) != (kind == EventKind.UPSTREAM_FAILURE):
             self.problem(path, "an upstream goes with upstream-failure, and that with an upstream")
         count, fleet = sites[0].pops, sites[1]
@@ -259,6 +263,16 @@ class _Reader(Fields):
             share=self.real(table, path, "share", 0.0, 1.0, default=1.0),
             upstream=self.whole(table, path, "upstream", 1, LARGEST_ASN) if "upstream" in table else None,
         )
+
+    def _selected(self, table: dict[str, Any], path: KeyPath) -> None:
+        """Note an event that does not say, or says twice, whom it befalls. An upstream may narrow the choice."""
+        given = [key for key in _SELECTORS if key in table]
+        if len(given) > 1:
+            self.problem(path, f"says twice whom it befalls: {', '.join(given)}")
+        elif table.get("pops") == []:
+            self.problem((*path, "pops"), "befalls nobody: name a PoP")
+        elif not given and "upstream" not in table:
+            self.problem(path, f"befalls nobody: give one of {', '.join((*_SELECTORS, 'upstream'))}")
 
     def _names(self, table: dict[str, Any], path: KeyPath, sites: tuple[Sites, Fleet | None]) -> tuple[str, ...]:
         value = table.get("pops", [])

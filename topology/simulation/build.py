@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from topology.flat import FlatGraph
     from topology.fleet import Fleet
-    from topology.scenario import Scenario
+    from topology.scenario import Event, Scenario
 
 BASELINE: Final = "none"
 OURS: Final = "popctl"
@@ -95,13 +95,28 @@ def _check(scenario: Scenario, graph: FlatGraph, fleet: Fleet) -> None:
         for index, one in enumerate(scenario.crowds)
         if one.region not in graph.regions
     ]
-    found += [
-        (("event", index, "upstream"), f"no PoP has a session with AS {one.upstream}")
-        for index, one in enumerate(scenario.events)
-        if one.upstream is not None and one.upstream not in upstreams
-    ]
+    for index, one in enumerate(scenario.events):
+        pops = _eligible(one, fleet)
+        if not pops:
+            found.append((("event", index, "region"), f"no PoP is in {one.region!r}"))
+        elif one.upstream is not None and one.upstream not in upstreams:
+            found.append((("event", index, "upstream"), f"no PoP has a session with AS {one.upstream}"))
+        elif one.upstream is not None and not any(
+            session.pop in pops and session.upstream == one.upstream for session in fleet.sessions
+        ):
+            text = f"none of its PoPs has a session with AS {one.upstream}"
+            found.append((("event", index, "upstream"), text))
     if found:
         raise TopologyError([_problem(scenario, path, text) for path, text in found])
+
+
+def _eligible(event: Event, fleet: Fleet) -> frozenset[int]:
+    """Return the PoPs that an event may befall; the largest are known only when routes are."""
+    return frozenset(
+        index
+        for index, pop in enumerate(fleet.pops)
+        if (not event.pops or pop.name in event.pops) and event.region in (None, pop.region)
+    )
 
 
 def _problem(scenario: Scenario, path: KeyPath, text: str) -> Problem:

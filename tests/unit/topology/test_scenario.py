@@ -12,6 +12,7 @@ from topology.scenario import Crowd, Diurnal, EventKind
 
 SHIPPED = Path(__file__).parents[2] / "data" / "topology" / "scenarios"
 HEAD = 'name = "x"\nduration = "1h"\ntick = "60s"\n[fleet]\npops = 3\n'
+EVENT = '[[event]]\nkind = "partition"\nat = "1m"\n'
 
 
 def load(folder: Path, text: str) -> scenario_file.Scenario:
@@ -86,6 +87,15 @@ def test_all_problems_are_listed_with_line_and_key_path(tmp_path: Path) -> None:
             HEAD.replace("pops = 3", f"pops = 3\nusers = {2**40}")
             + '[[crowd]]\nregion = "europe"\nfrom = "1m"\nuntil = "9m"\nrise = 100\n' * 2,
             ["s.toml:16: crowd[1].rise: brings up to 1.12e+16 users, more than"],
+        ),
+        (HEAD + EVENT + "pops = []\n", ["s.toml:9: event[0].pops: befalls nobody"]),
+        (
+            HEAD + EVENT + 'pops = ["pop001"]\nlargest = 1\n',
+            ["s.toml:6: event[0]: says twice whom it befalls: pops, largest"],
+        ),
+        (
+            HEAD + EVENT + 'largest = 1\nregion = "europe"\n',
+            ["s.toml:6: event[0]: says twice whom it befalls: largest, region"],
         ),
         (HEAD + "[event]\nat = 1\n", ["s.toml:6: event: is not an array of tables"]),
     ],

@@ -103,6 +103,23 @@ def test_an_upstream_that_no_pop_has_is_a_problem_before_anything_runs() -> None
         stage_of(replace(QUIET, events=(event,)))
 
 
+def test_a_fault_that_befalls_nobody_is_a_problem_before_anything_runs() -> None:
+    few = replace(QUIET, sites=Sites(pops=2, upstreams=1, users=20_000))
+    other = stage_of(few, engine="numpy").model.attachment.fleet.sessions[1].upstream
+    span = {"at_s": 0.0, "until_s": 60.0}
+    faults = (
+        Event(kind=EventKind.PARTITION, region="africa", **span),
+        Event(kind=EventKind.UPSTREAM_FAILURE, pops=("pop001",), upstream=other, **span),
+        Event(kind=EventKind.UPSTREAM_FAILURE, pops=("pop002",), upstream=other, **span),
+    )
+    with pytest.raises(TopologyError) as caught:
+        stage_of(replace(few, events=faults))
+    assert str(caught.value).splitlines() == [
+        "quiet: event[0].region: no PoP is in 'africa'",
+        f"quiet: event[1].upstream: none of its PoPs has a session with AS {other}",
+    ]
+
+
 def test_what_only_the_graph_knows_is_reported_with_the_line_of_the_scenario(tmp_path: Path) -> None:
     (tmp_path / "i.txt").write_text("# region|here|1 2\n1|2|-1\n", encoding="utf-8")
     (tmp_path / "f.json").write_text(
