@@ -79,19 +79,25 @@ def load_pop(path: Path, fleet: Fleet) -> Fleet:
     return Checker(str(path), text).with_pop(fleet, _value_of(text, source=str(path)))
 
 
-def line_finder(path: Path, fleet: Fleet) -> Callable[[int], int]:
-    """Return what tells the line of a session's upstream, by the session's index; 0 where the file is not JSON."""
+def place_finder(path: Path, fleet: Fleet, *, added: Path | None = None) -> Callable[[int], tuple[str, int]]:
+    """Return what tells file and line of a session's upstream, by the session's index; line 0 where it is no JSON.
 
-    def line(session: int) -> int:
+    The last PoP may have come from a file of its own, `added`.
+    """
+
+    def place(session: int) -> tuple[str, int]:
         pop = fleet.sessions[session].pop
-        place = session - next(index for index, one in enumerate(fleet.sessions) if one.pop == pop)
+        number = session - next(index for index, one in enumerate(fleet.sessions) if one.pop == pop)
+        file: Path = path
+        start: tuple[str | int, ...] = ("pops", pop)
+        if added is not None and pop == len(fleet.pops) - 1:
+            file, start = added, ()
         try:
-            text = path.read_text(encoding="utf-8")
-            return line_of(text, ("pops", pop, "sessions", place, "upstream"))
+            return str(file), line_of(file.read_text(encoding="utf-8"), (*start, "sessions", number, "upstream"))
         except (OSError, ValueError, IndexError):
-            return 0
+            return str(file), 0
 
-    return line
+    return place
 
 
 def parse(text: str, *, source: str) -> Fleet:

@@ -155,7 +155,7 @@ def add_pop(file: Path, /, *, world: World = THE_WORLD) -> int:
         fleet = fleet_file.load(world.fleet)
         grown = fleet_file.load_pop(file, fleet)
         new = frozenset(range(len(fleet.sessions), len(grown.sessions)))
-        study = study_of(world, grown, unannounced=new, sized_for=fleet)
+        study = study_of(world, grown, unannounced=new, sized_for=fleet, added=file)
         return _tell(study.ask(f"add {grown.pops[-1].name}", grown.plan()), world)
 
     return attempt(work)

@@ -109,6 +109,7 @@ def study_of(
     *,
     unannounced: frozenset[int] = frozenset(),
     sized_for: Fleet | None = None,
+    added: Path | None = None,
 ) -> Study:
     """Return the study of a world.
 
@@ -116,12 +117,18 @@ def study_of(
         world: what the user said.
         fleet: in place of the world's.
         unannounced: sessions that the baseline leaves out.
+        added: the file of the fleet's last PoP, if it has one of its own.
         sized_for: the fleet whose capacity the default demand goes by, if not this one.
     """
     graph = graph_of(world.internet, world.cache)
     sites = fleet_file.load(world.fleet) if fleet is None else fleet
     model = Model(
-        attach(graph, sites, source=str(world.fleet), line_of=fleet_file.line_finder(world.fleet, sites)),
+        attach(
+            graph,
+            sites,
+            source=str(world.fleet),
+            place_of=fleet_file.place_finder(world.fleet, sites, added=added),
+        ),
         engine_named(world.engine),
     )
     if world.demand is not None:

@@ -81,8 +81,7 @@ def stage_of(scenario: Scenario, *, engine: str = "auto") -> Stage:
     if sites.file is None:
         attachment = attach(graph, fleet)
     else:
-        finder = fleet_file.line_finder(sites.file, fleet)
-        attachment = attach(graph, fleet, source=str(sites.file), line_of=finder)
+        attachment = attach(graph, fleet, place_of=fleet_file.place_finder(sites.file, fleet), source=str(sites.file))
     model = Model(attachment, motor)
     return Stage(scenario=scenario, model=model, demand=fitted(graph, sites.users, DEFAULT_SEED))
 

@@ -182,6 +182,24 @@ def test_strange_json_is_no_new_pop(ask: Ask, tmp_path: Path, text: str) -> None
     assert err.startswith("f: ")
 
 
+def test_an_upstream_of_a_new_pop_that_nobody_knows_has_the_place_of_its_own_file(
+    ask: Ask, world: Path, tmp_path: Path
+) -> None:
+    pop = json.loads((world / "f.json").read_text())["pops"][0]
+    new = pop | {"name": "new", "sessions": [{"upstream": pop["sessions"][0]["upstream"]}, {"upstream": 7654321}]}
+    text = json.dumps(new, indent=1)
+    (tmp_path / "new.json").write_text(text)
+    line = next(number for number, one in enumerate(text.splitlines(), start=1) if "7654321" in one)
+    code, _, err = ask("add-pop", "new.json")
+    assert (code, err) == (1, f"new.json:{line}: session new-as7654321: AS 7654321 is not in the AS graph\n")
+
+
+def test_the_same_map_is_the_same_file(ask: Ask, tmp_path: Path) -> None:
+    for name in ("one.svg", "other.svg"):
+        assert ask("map", "--out", name, "--withdraw", "pop001")[0] == 0
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
+
+
 @pytest.mark.parametrize(
     "text",
     [
