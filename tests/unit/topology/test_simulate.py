@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from popctl.wire import playbook as wire
 from topology import scenario_file
 from topology.attach import attach
 from topology.bounds import MOST_BIT_S, MOST_HANDSHAKES_S, MOST_SESSIONS
-from topology.controllers import DoNothing
+from topology.controllers import DoNothing, GuardedStrikes, Seen, ThreeStrikes
 from topology.controllers_popctl import Popctl
 from topology.demand import Profile
 from topology.errors import TopologyError
@@ -324,6 +325,36 @@ def test_three_strikes_does_more_harm_than_doing_nothing_and_its_verdict_says_so
     assert Invariant.NO_HARM in broken
 
 
+@pytest.mark.parametrize("controller", [ThreeStrikes, GuardedStrikes])
+def test_three_strikes_strikes_three_times_after_every_hold_down(controller: type[ThreeStrikes]) -> None:
+    fleet = stage_of(QUIET, engine="numpy").model.attachment.fleet
+    one = controller(fleet, seed=1, tick_s=60.0)
+    levels = []
+    for look in range(60):
+        still = np.zeros(len(fleet.pops))
+        tightness = still.copy()
+        tightness[0] = 1.5 if one.levels[0] == 0 else 0.0
+        every = np.ones(len(fleet.pops), dtype=bool)
+        one.turn(
+            Seen(
+                now_s=60.0 * look,
+                sessions=still,
+                bit_s=still,
+                handshakes_s=still,
+                metered=every,
+                connected=every,
+                alive=still + 1.0,
+                tightness=tightness,
+            )
+        )
+        levels.append(one.levels[0])
+    up = [len(list(group)) for level, group in groupby(levels) if level == 0]
+    assert len(up) >= 4
+    # The look that announces has not struck yet; the third strike withdraws.
+    assert up[0] == 2
+    assert up[1:-1] == [3] * len(up[1:-1])
+
+
 def test_a_row_of_the_simulated_playbook_says_what_the_step_then_does() -> None:
     stage = stage_of(replace(QUIET, crowds=(crowd(1.5),)), engine="numpy")
     world = World(stage.scenario, stage.model, stage.demand, Profile())
@@ -393,6 +424,9 @@ def test_the_command_compares_and_draws_and_tells_the_timeline(
         "text": found["seeds"][1]["verdict"][-1]["text"],
     }
     assert picture.read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    first = picture.read_bytes()
+    popctl([*command, "--plot", str(picture)])
+    assert picture.read_bytes() == first
 
 
 def test_the_command_lists_what_is_wrong_with_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
