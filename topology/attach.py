@@ -60,29 +60,26 @@ class Attachment:
 
 
 def attach(
-    graph: FlatGraph, fleet: Fleet, *, source: str = "fleet", line_of: Callable[[int], int] | None = None
+    graph: FlatGraph, fleet: Fleet, *, source: str = "fleet", place_of: Callable[[int], tuple[str, int]] | None = None
 ) -> Attachment:
     """Find every session's upstream in the graph.
 
     Args:
         graph: the Internet.
         fleet: who is attached to it.
-        source: the fleet's file, for problems.
-        line_of: where in the file a session stands, by its index; asked only about problems.
+        source: the fleet's file, for problems without `place_of`.
+        place_of: in which file and line a session stands, by its index; asked only about problems.
 
     Raises:
         TopologyError: with every session whose upstream the graph does not have, and with every bound that is passed.
     """
     nodes = [graph.node(session.upstream) for session in fleet.sessions]
-    problems = [
-        Problem(
-            file=source,
-            line=line_of(index) if line_of is not None else 0,
-            text=f"session {session.name}: AS {session.upstream} is not in the AS graph",
-        )
-        for index, (session, node) in enumerate(zip(fleet.sessions, nodes, strict=True))
-        if node is None
-    ]
+    problems = []
+    for index, (session, node) in enumerate(zip(fleet.sessions, nodes, strict=True)):
+        if node is None:
+            file, line = (source, 0) if place_of is None else place_of(index)
+            text = f"session {session.name}: AS {session.upstream} is not in the AS graph"
+            problems.append(Problem(file=file, line=line, text=text))
     if len(graph) > keys.MOST_ASES:
         problems.append(Problem(file=source, line=0, text=f"the AS graph has more than {keys.MOST_ASES} ASes"))
     if len(fleet.pops) > np.iinfo(np.int16).max:
@@ -91,8 +88,8 @@ def attach(
         raise TopologyError(problems)
     found = tuple(node for node in nodes if node is not None)
     at: dict[int, list[int]] = {}
-    for session, node in enumerate(found):
-        at.setdefault(node, []).append(session)
+    for number, node in enumerate(found):
+        at.setdefault(node, []).append(number)
     return Attachment(
         graph=graph,
         fleet=fleet,

@@ -28,6 +28,7 @@ _PEERS = "0"
 _REGION = "# region|"
 _SERIAL_1_FIELDS = 3
 _SERIAL_2_FIELDS = 4
+_MOST_DIGITS = len(str(LARGEST_ASN))
 
 
 def load(path: Path) -> AsLinks:
@@ -71,6 +72,11 @@ def write(path: Path, links: AsLinks, *, comment: str) -> None:
             stream.writelines(f"{first}|{second}|{relation}\n" for first, second in links.asns[rows].tolist())
 
 
+def _asn(text: str) -> int | None:
+    """Return a whole number of no more digits than an AS number has; `int` alone takes `1_0`, `+5` and blanks."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS else None
+
+
 class _Reader:
     """Collects links and problems of one file."""
 
@@ -84,7 +90,8 @@ class _Reader:
         self._second: list[int] = []
         self._peers: list[bool] = []
         self._numbers: list[int] = []
-        self._regions: dict[int, str] = {}
+        self._regions: dict[int, tuple[str, int]] = {}
+        """By AS; with the line that said so."""
 
     def _problem(self, number: int, text: str) -> None:
         self._problems.append(Problem(file=self._source, line=number, text=text))
@@ -100,9 +107,8 @@ class _Reader:
         fields = line.rstrip("\n").split("|")
         if len(fields) != self._fields and not self._same_form(number, fields):
             return
-        try:
-            first, second = int(fields[0]), int(fields[1])
-        except ValueError:
+        first, second = _asn(fields[0]), _asn(fields[1])
+        if first is None or second is None:
             self._problem(number, f"not two AS numbers: {fields[0]!r}, {fields[1]!r}")
             return
         relation = fields[2]
@@ -120,11 +126,20 @@ class _Reader:
 
     def _region(self, number: int, line: str) -> None:
         """Take a comment that says where ASes are."""
-        name, _, asns = line.removeprefix(_REGION).partition("|")
-        try:
-            self._regions.update(dict.fromkeys(map(int, asns.split()), name))
-        except ValueError:
-            self._problem(number, "a region is not followed by AS numbers")
+        name, bar, asns = line.removeprefix(_REGION).partition("|")
+        if not name.strip() or not bar:
+            wrong = "is not followed by AS numbers" if name.strip() else "has no name"
+            self._problem(number, f"a region {wrong}: write `{_REGION}NAME|ASN ASN ...`")
+            return
+        for text in asns.split():
+            asn = _asn(text)
+            if asn is None or not 1 <= asn <= LARGEST_ASN:
+                self._problem(number, f"region {name!r}: {text!r} is not an AS number of 1..{LARGEST_ASN}")
+                continue
+            earlier, line_number = self._regions.setdefault(asn, (name, number))
+            if earlier != name:
+                said = f"AS {asn} is in region {earlier!r} by line {line_number}, not in {name!r}"
+                self._problem(number, said)
 
     def _same_form(self, number: int, fields: list[str]) -> bool:
         """Tell whether a line of another width is the first one of data and of a known width."""
@@ -148,7 +163,8 @@ class _Reader:
         if self._problems:
             raise TopologyError(sorted(self._problems, key=lambda problem: problem.line))
         pairs = np.stack([first, second], axis=1)
-        return links_from_pairs(pairs[~peers], pairs[peers], region_of=self._regions)
+        region_of = {asn: name for asn, (name, _) in self._regions.items()}
+        return links_from_pairs(pairs[~peers], pairs[peers], region_of=region_of)
 
     def _find_disagreements(
         self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], peers: npt.NDArray[np.bool_]

@@ -161,6 +161,7 @@ class ThreeStrikes(_Simple):
     def wanted(self, pop: int, seen: Seen) -> int:
         """Return 1 after three strikes, until the hold-down ends."""
         if self.levels[pop]:
+            self._struck[pop] = 0
             return int(seen.now_s < self._until[pop])
         self._struck[pop] = self._struck[pop] + 1 if seen.tightness[pop] > 1.0 else 0
         if self._struck[pop] < self.strikes:

@@ -153,7 +153,7 @@ class Popctl:
             factors=self._world.factors,
             band=Band(certain=self._scenario.book.error, tied=self._scenario.book.error),
             prepend=self._scenario.book.prepend,
-            down=frozenset(self._world.unplugged),
+            down=self._world.unplugged,
             former=self.rows,
         )
         self.rows = rows

@@ -8,11 +8,14 @@ take the place of demand that is only estimated.
 from __future__ import annotations
 
 import csv
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
+from topology.bounds import MOST_SESSIONS
 from topology.errors import Problem, TopologyError
 from topology.flat import Ints, Longs, Shorts
 from topology.links import LARGEST_ASN, NO_REGION
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 NOT_MEASURED: Final = -1
 DEFAULT_SEED: Final = 1
 """Of the default demand, so that everybody means the same by it."""
+_MOST_DIGITS: Final = len(str(MOST_SESSIONS))
 _SIGMA: Final = 2.0
 """Spread of the default demand: with a lognormal of this sigma a tenth of the ASes hold three quarters of the users."""
 
@@ -89,21 +93,15 @@ def load(path: Path, graph: FlatGraph) -> Demand:
     """Read `asn,sessions[,region]` with a header line; an AS may have several rows.
 
     Raises:
-        TopologyError: with every bad line.
+        TopologyError: with every bad line, or because no user is inside the graph.
     """
     rows, problems = _rows(path, required=("asn", "sessions"), optional=("region",))
-    numbers = {name: index for index, name in enumerate(graph.regions)}
-    for line, row in rows:
-        if row.get("region") and row["region"] not in numbers:
-            text = f"region {row['region']!r} is none of the AS graph's: {', '.join(graph.regions)}"
-            problems.append(Problem(file=str(path), line=line, text=text))
+    named = _named_regions(path, rows, problems, graph)
     table = _numbers(path, rows, problems, ("asn", "sessions"))
     nodes = graph.nodes(table[:, 0])
-    own = [graph.region[node] if node >= 0 else NO_REGION for node in nodes]
-    pairs = zip(rows, own, strict=True)
-    region = np.array([numbers.get(row.get("region") or "", one) for (_, row), one in pairs], dtype=np.int16)
+    region = _regions(graph, nodes, named)
     known = nodes >= 0
-    outside = int(table[~known, 1].sum())
+    outside = _outside(path, known, table[:, 1])
     return _atoms(graph, nodes[known], region[known], table[known, 1], outside)
 
 
@@ -111,19 +109,20 @@ def load_measured(path: Path, attachment: Attachment) -> Demand:
     """Read `asn,pop,sessions[,region]` with a header line: sessions as they were seen at the PoPs.
 
     Raises:
-        TopologyError: with every bad line.
+        TopologyError: with every bad line, or because nothing was seen inside the graph.
     """
     rows, problems = _rows(path, required=("asn", "pop", "sessions"), optional=("region",))
     pops = {pop.name: index for index, pop in enumerate(attachment.fleet.pops)}
     for line, row in rows:
         if row["pop"] not in pops:
             problems.append(Problem(file=str(path), line=line, text=f"no PoP is named {row['pop']!r}"))
-    table = _numbers(path, rows, problems, ("asn", "sessions"))
     graph = attachment.graph
+    named = _named_regions(path, rows, problems, graph)
+    table = _numbers(path, rows, problems, ("asn", "sessions"))
     nodes = graph.nodes(table[:, 0])
     known = nodes >= 0
-    region = np.where(known, graph.region[nodes], np.int16(NO_REGION)) if len(graph) else np.zeros(0, dtype=np.int16)
-    atoms = _atoms(graph, nodes[known], region[known], table[known, 1], int(table[~known, 1].sum()))
+    region = _regions(graph, nodes, named)
+    atoms = _atoms(graph, nodes[known], region[known], table[known, 1], _outside(path, known, table[:, 1]))
     seen = np.array([pops[row["pop"]] for _, row in rows], dtype=np.int16)[known]
     return Demand(node=atoms.node, region=atoms.region, sessions=atoms.sessions, measured=seen, outside=atoms.outside)
 
@@ -154,24 +153,67 @@ def _rows(
     if not set(required) <= set(header) <= {*required, *optional}:
         text = f"the header is not {','.join(required)}[,{','.join(optional)}]"
         raise TopologyError([Problem(file=str(path), line=1, text=text)])
+    twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
+    if twice:
+        raise TopologyError([Problem(file=str(path), line=1, text=f"the header names {', '.join(twice)} twice")])
     extra = [line for line, row in rows if "" in row]
     return rows, [Problem(file=str(path), line=line, text="has more fields than the header") for line in extra]
+
+
+def _named_regions(
+    path: Path, rows: Sequence[tuple[int, Mapping[str, str]]], problems: list[Problem], graph: FlatGraph
+) -> list[int]:
+    """Return the region that each row names, or `NO_REGION` where it names none."""
+    numbers = {name: index for index, name in enumerate(graph.regions)}
+    named = []
+    for line, row in rows:
+        name = row.get("region") or ""
+        if name and name not in numbers:
+            text = f"region {name!r} is none of the AS graph's: {', '.join(graph.regions)}"
+            problems.append(Problem(file=str(path), line=line, text=text))
+        named.append(numbers.get(name, NO_REGION))
+    return named
+
+
+def _regions(graph: FlatGraph, nodes: Longs | Ints, named: Sequence[int]) -> Shorts:
+    """Return the region of every row: the one that it names, or else that of its AS."""
+    own = [graph.region[node] if node >= 0 else NO_REGION for node in nodes]
+    pairs = zip(named, own, strict=True)
+    return np.array([mine if said == NO_REGION else said for said, mine in pairs], dtype=np.int16)
+
+
+def _outside(path: Path, known: npt.NDArray[np.bool_], sessions: Longs) -> int:
+    """Return the sessions outside the graph. Without any inside every answer would be about nobody, and safe."""
+    everything: int = sum(sessions.tolist())
+    outside: int = sum(sessions[~known].tolist())
+    text = ""
+    if not len(sessions):
+        text = "has no rows below its header"
+    elif outside == everything:
+        text = (
+            f"no session of it is of an AS of the AS graph ({outside} in {len(sessions)} rows): is it the right graph?"
+        )
+    elif everything > MOST_SESSIONS:
+        text = f"{everything} sessions in all; the model counts up to {MOST_SESSIONS}"
+    if text:
+        raise TopologyError([Problem(file=str(path), line=0, text=text)])
+    return outside
 
 
 def _numbers(
     path: Path, rows: Sequence[tuple[int, Mapping[str, str]]], problems: list[Problem], columns: tuple[str, ...]
 ) -> Longs:
     """Return columns of whole numbers, or raise all problems found so far and here."""
-    bounds = {"asn": (1, LARGEST_ASN), "sessions": (0, 2**40)}
+    bounds = {"asn": (1, LARGEST_ASN), "sessions": (0, MOST_SESSIONS)}
     table = np.zeros((len(rows), len(columns)), dtype=np.int64)
     for index, (line, row) in enumerate(rows):
         for column, name in enumerate(columns):
             least, most = bounds[name]
             text = row[name]
-            if text.isascii() and text.isdigit() and least <= int(text) <= most:
+            if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and least <= int(text) <= most:
                 table[index, column] = int(text)
             else:
-                said = f"{name}: {text!r} is not a whole number of {least}..{most}"
+                said = f"{name}: {reprlib.repr(text)} is not a whole number of {least}..{most}"
                 problems.append(Problem(file=str(path), line=line, text=said))
     if problems:
         raise TopologyError(sorted(problems, key=lambda problem: problem.line))

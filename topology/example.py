@@ -9,6 +9,7 @@ import numpy as np
 
 from topology.announce import Announcement, Relation
 from topology.attach import attach
+from topology.bounds import MOST_BIT_S, MOST_HANDSHAKES_S, MOST_SESSIONS
 from topology.catchment import catchment, loads
 from topology.demand import DEFAULT_SEED, Profile, fitted
 from topology.fleet import Capacity, Fleet, Place, Pop, Session
@@ -24,6 +25,8 @@ ASN: Final = 4_200_000_000
 """Of the operator: private use (RFC 6996), so no synthetic AS has it."""
 _FEWEST_CUSTOMERS: Final = 20
 _HEADROOM_PERCENT: Final = 150
+MOST_USERS: Final = MOST_SESSIONS * 100 // _HEADROOM_PERCENT
+"""That a fleet is made for: one PoP may get them all, and its capacity stays in bounds."""
 _SPREAD_DEG: Final = 12.0
 
 
@@ -70,7 +73,7 @@ def example_fleet(graph: FlatGraph, *, pops: int, upstreams: int, sessions: int,
     return _sized(graph, fleet, sessions, engine)
 
 
-_UNLIMITED = Capacity(sessions=2**40, bit_s=2**50, handshakes_s=2**40)
+_UNLIMITED = Capacity(sessions=MOST_SESSIONS, bit_s=MOST_BIT_S, handshakes_s=MOST_HANDSHAKES_S)
 
 
 def _sized(graph: FlatGraph, fleet: Fleet, sessions: int, engine: Engine) -> Fleet:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from topology.announce import Action, Announcement, LocalPref, Neighbors, Relation
+from topology.bounds import MOST_BIT_S, MOST_HANDSHAKES_S, MOST_SESSIONS
 from topology.errors import Problem, TopologyError
 from topology.fleet import Capacity, Fleet, Place, Pop, Session
 from topology.generate import REGIONS
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 Key: TypeAlias = str | int
 Path: TypeAlias = tuple[Key, ...]
-_LARGEST = 2**62
+_MOST = {"sessions": MOST_SESSIONS, "bit_s": MOST_BIT_S, "handshakes_s": MOST_HANDSHAKES_S}
 _LARGEST_MED = 2**32 - 1
 _Member = TypeVar("_Member", bound="Enum")
 
@@ -69,12 +71,11 @@ class Checker:
         capacity = self._table(
             table.get("capacity", {}),
             (*path, "capacity"),
-            required=("sessions", "bit_s", "handshakes_s") if "capacity" in table else (),
-            optional=("sessions", "bit_s", "handshakes_s"),
+            required=tuple(_MOST) if "capacity" in table else (),
+            optional=tuple(_MOST),
         )
         amounts = {
-            key: self._number(capacity, (*path, "capacity"), key, least=1, most=_LARGEST)
-            for key in ("sessions", "bit_s", "handshakes_s")
+            key: self._number(capacity, (*path, "capacity"), key, least=1, most=most) for key, most in _MOST.items()
         }
         name = self._text_of(table, path, "name")
         place = self._place(table["place"], (*path, "place")) if "place" in table else None
@@ -90,7 +91,7 @@ class Checker:
         upstream = self._number(table, path, "upstream", least=1, most=LARGEST_ASN)
         no_export = table.get("no_export", False)
         if not isinstance(no_export, bool):
-            self._problem((*path, "no_export"), f"{no_export!r} is neither true nor false")
+            self._problem((*path, "no_export"), f"{reprlib.repr(no_export)} is neither true nor false")
         local_pref = self._member(table, path, "local_pref", {one.name.lower(): one for one in LocalPref})
         actions = [
             self._action(one, (*path, "actions", index)) for index, one in enumerate(self._list(table, path, "actions"))
@@ -153,21 +154,23 @@ class Checker:
         value = table.get(key, least if default is None else default)
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
             return value
-        self._problem((*path, key), f"{value!r} is not a whole number of {least}..{most}")
+        self._problem((*path, key), f"{reprlib.repr(value)} is not a whole number of {least}..{most}")
         return least
 
     def _text_of(self, table: dict[str, Any], path: Path, key: str) -> str:
         value = table.get(key, "-")
         if isinstance(value, str) and value and value.isprintable():
             return value
-        self._problem((*path, key), f"{value!r} is not a name")
+        self._problem((*path, key), f"{reprlib.repr(value)} is not a name")
         return "-"
 
     def _member(self, table: dict[str, Any], path: Path, key: str, members: dict[str, _Member]) -> _Member | None:
         value = table.get(key)
-        if value is None or value in members:
-            return None if value is None else members[value]
-        self._problem((*path, key), f"{value!r} is none of {', '.join(members)}")
+        if value is None:
+            return None
+        if isinstance(value, str) and value in members:
+            return members[value]
+        self._problem((*path, key), f"{reprlib.repr(value)} is none of {', '.join(members)}")
         return None
 
     def _place(self, value: object, path: Path) -> Place | None:
@@ -175,7 +178,7 @@ class Checker:
             case [int() | float() as latitude, int() | float() as longitude]:
                 if abs(latitude) <= 90 and abs(longitude) <= 180:  # noqa: PLR2004 - degrees
                     return Place(latitude_deg=float(latitude), longitude_deg=float(longitude))
-        self._problem(path, f"{value!r} is not [latitude, longitude] in degrees")
+        self._problem(path, f"{reprlib.repr(value)} is not [latitude, longitude] in degrees")
         return None
 
     def _unique(self, names: Iterable[tuple[str, Path]], what: str) -> None:

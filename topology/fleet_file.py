@@ -17,12 +17,15 @@ GraphML holds the same as a graph: see `to_networkx`.
 from __future__ import annotations
 
 import json
+import reprlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 from xml.etree.ElementTree import ParseError
 
 import networkx as nx
 
+from popctl.wire import strict_json
+from popctl.wire.errors import WireError
 from topology.announce import LocalPref
 from topology.errors import Problem, TopologyError
 from topology.fleet_check import Checker, line_of
@@ -43,49 +46,72 @@ def load(path: Path) -> Fleet:
     Raises:
         TopologyError: with every problem of the file, by line and key path where it is JSON.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".graphml":
-            return from_networkx(nx.parse_graphml(text, force_multigraph=True), source=str(path))
-        return parse(text, source=str(path))
-    except (OSError, UnicodeDecodeError, ParseError, nx.NetworkXError) as error:
-        raise TopologyError([Problem(file=str(path), line=0, text=f"cannot be read: {error}")]) from error
+    text = _text_of(path)
+    if path.suffix == ".graphml":
+        return from_networkx(_graph_of(text, source=str(path)), source=str(path))
+    return parse(text, source=str(path))
 
 
-def load_pop(path: Path, fleet: Fleet) -> Fleet:
-    """Read one more PoP, an entry of `pops`, from JSON; return the fleet with it. Raises `TopologyError` as `load`."""
+def _text_of(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
-        return Checker(str(path), text).with_pop(fleet, json.loads(text))
-    except json.JSONDecodeError as error:
-        problem = Problem(file=str(path), line=error.lineno, text=f"not JSON: {error.msg}")
-        raise TopologyError([problem]) from error
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TopologyError([Problem(file=str(path), line=0, text=f"cannot be read: {error}")]) from error
 
 
-def line_finder(path: Path, fleet: Fleet) -> Callable[[int], int]:
-    """Return what tells the line of a session's upstream, by the session's index; 0 where the file is not JSON."""
+def _graph_of(text: str, *, source: str) -> FleetGraph:
+    """Return the graph of a GraphML file."""
+    try:
+        graph: FleetGraph = nx.parse_graphml(text, force_multigraph=True)
+    except (ParseError, nx.NetworkXError, ValueError, LookupError, TypeError, AttributeError) as error:
+        # networkx lets out what its own conversions raise: of an unknown attr.type, say, a KeyError.
+        reason = f"{type(error).__name__}: {reprlib.repr(str(error))}"
+        raise TopologyError([Problem(file=source, line=0, text=f"cannot be read as GraphML: {reason}")]) from error
+    if not graph.is_directed():
+        text = 'is undirected: a session goes from a PoP to its upstream, so write edgedefault="directed"'
+        raise TopologyError([Problem(file=source, line=0, text=text)])
+    return graph
 
-    def line(session: int) -> int:
+
+def load_pop(path: Path, fleet: Fleet) -> Fleet:
+    """Read one more PoP, an entry of `pops`, from JSON; return the fleet with it. Raises `TopologyError` as `load`."""
+    text = _text_of(path)
+    return Checker(str(path), text).with_pop(fleet, _value_of(text, source=str(path)))
+
+
+def place_finder(path: Path, fleet: Fleet, *, added: Path | None = None) -> Callable[[int], tuple[str, int]]:
+    """Return what tells file and line of a session's upstream, by the session's index; line 0 where it is no JSON.
+
+    The last PoP may have come from a file of its own, `added`.
+    """
+
+    def place(session: int) -> tuple[str, int]:
         pop = fleet.sessions[session].pop
-        place = session - next(index for index, one in enumerate(fleet.sessions) if one.pop == pop)
+        number = session - next(index for index, one in enumerate(fleet.sessions) if one.pop == pop)
+        file: Path = path
+        start: tuple[str | int, ...] = ("pops", pop)
+        if added is not None and pop == len(fleet.pops) - 1:
+            file, start = added, ()
         try:
-            text = path.read_text(encoding="utf-8")
-            return line_of(text, ("pops", pop, "sessions", place, "upstream"))
+            return str(file), line_of(file.read_text(encoding="utf-8"), (*start, "sessions", number, "upstream"))
         except (OSError, ValueError, IndexError):
-            return 0
+            return str(file), 0
 
-    return line
+    return place
 
 
 def parse(text: str, *, source: str) -> Fleet:
     """Read a fleet from JSON. Raises `TopologyError` as `load` does."""
+    return Checker(source, text).fleet(_value_of(text, source=source))
+
+
+def _value_of(text: str, *, source: str) -> object:
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TopologyError([Problem(file=source, line=error.lineno, text=f"not JSON: {error.msg}")]) from error
-    return Checker(source, text).fleet(value)
+        return strict_json.read(text)
+    except WireError as error:
+        line = text.count("\n", 0, error.offset) + 1 if error.offset else 0
+        said = f"{error.problem}: {error.found!s}" if error.found else error.problem
+        raise TopologyError([Problem(file=source, line=line, text=said)]) from error
 
 
 def to_networkx(fleet: Fleet) -> FleetGraph:
@@ -142,9 +168,9 @@ def _pop(
     sessions = []
     for _, upstream, edge in graph.out_edges(node, data=True):
         try:
-            actions = json.loads(edge.get("actions", "[]"))
+            actions = strict_json.read(str(edge.get("actions", "[]")))
             sessions.append(edge | {"upstream": int(upstream), "actions": actions})
-        except ValueError:
+        except (ValueError, WireError):
             text = f"edge {node}-{upstream}: not to an AS number, or actions are not JSON"
             problems.append(Problem(file=source, line=0, text=text))
     place = [attributes[key] for key in _PLACE if key in attributes]

@@ -63,7 +63,7 @@ class Model:
         return self._solution(plan, seeds, best, bound, lowered=lowered)
 
     def solve_all(self, plans: Sequence[Plan]) -> list[Solution]:
-        """Return the solution of each plan, propagated together."""
+        """Return what `solve` returns for each plan, by way of the engine's batch."""
         if not plans:
             return []
         graph = self.attachment.graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from topology.errors import Problem
@@ -28,8 +29,7 @@ class Fields:
 
     def problem(self, path: KeyPath, text: str) -> None:
         """Note what is wrong with the value at a key path."""
-        where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
-        said = f"{where}: {text}" if where else text
+        said = f"{spelled(path)}: {text}" if path else text
         self.problems.append(Problem(file=str(self._path), line=line_of(self._text, path), text=said))
 
     def known(
@@ -74,7 +74,7 @@ class Fields:
         value = table.get(key, "-")
         if isinstance(value, str) and value and value.isprintable():
             return value
-        self.problem((*path, key), f"{value!r} is not a name")
+        self.problem((*path, key), f"{reprlib.repr(value)} is not a name")
         return "-"
 
     def whole(self, table: dict[str, Any], path: KeyPath, key: str, least: int, most: int, *, default: int = 0) -> int:
@@ -84,7 +84,7 @@ class Fields:
         value = table[key]
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
             return value
-        self.problem((*path, key), f"{value!r} is not a whole number of {least}..{most}")
+        self.problem((*path, key), f"{reprlib.repr(value)} is not a whole number of {least}..{most}")
         return default
 
     def real(
@@ -96,18 +96,20 @@ class Fields:
         value = table[key]
         if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
             return float(value)
-        self.problem((*path, key), f"{value!r} is not a number of {least:g}..{most:g}")
+        self.problem((*path, key), f"{reprlib.repr(value)} is not a number of {least:g}..{most:g}")
         return default
 
     def range(
         self, table: dict[str, Any], path: KeyPath, key: str, default_s: tuple[float, float]
     ) -> tuple[float, float]:
         """Return two durations, the shorter first."""
-        match table.get(key, list(default_s)):
-            case [low, high]:
-                pair = tuple(one if isinstance(one, float) else _seconds(one) for one in (low, high))
-                if pair[0] is not None and pair[1] is not None and 0 <= pair[0] <= pair[1]:
-                    return pair[0], pair[1]
+        if key not in table:
+            return default_s
+        match table[key]:
+            case [str(low), str(high)]:
+                low_s, high_s = _seconds(low), _seconds(high)
+                if low_s is not None and high_s is not None and 0 <= low_s <= high_s <= _LONGEST_S:
+                    return low_s, high_s
         self.problem((*path, key), 'is not two durations, the shorter first, such as ["5s", "30s"]')
         return default_s
 
@@ -120,8 +122,15 @@ class Fields:
         found = _seconds(table[key])
         if found is not None and least_s <= found <= _LONGEST_S:
             return found
-        self.problem((*path, key), f"{table[key]!r} is no duration that can be meant here; write 30s, 15m or 1h30m")
+        self.problem(
+            (*path, key), f"{reprlib.repr(table[key])} is no duration that can be meant here; write 30s, 15m or 1h30m"
+        )
         return default_s
+
+
+def spelled(path: KeyPath) -> str:
+    """Return a key path as people write it."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
 
 
 def _seconds(value: object) -> float | None:

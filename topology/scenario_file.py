@@ -22,7 +22,12 @@
     kind = "pop-failure"        # see `topology.scenario.EventKind`
     at = "30m"
     until = "60m"
-    pops = ["pop001"]           # or: largest = 5, or: region = "europe", or: upstream = 1299
+    pops = ["pop001"]           # or: largest = 5, or: region = "europe"
+
+    [[event]]
+    kind = "upstream-failure"
+    at = "40m"
+    upstream = 1299             # of all PoPs that have it, or of those that pops, largest or region select
 
 `[network]`, `[telemetry]`, `[playbook]` and `[diurnal]` take the fields of `topology.scenario` without their `_s`. All
 problems of a file are reported together, with line and key path, and nothing is built from it.
@@ -32,10 +37,12 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
 from topology import fleet_file
+from topology.bounds import MOST_AT_PEAK, MOST_SESSIONS
 from topology.errors import Problem, TopologyError
 from topology.generate import FEWEST_ASES, REGIONS
 from topology.keys import MOST_ASES, MOST_PREPENDS
@@ -59,10 +66,11 @@ if TYPE_CHECKING:
 
     from topology.fleet import Fleet
 
+_SELECTORS: Final = ("pops", "largest", "region")
 MOST_TICKS: Final = 1_000_000
 _MOST_POPS: Final = 5000
 _MOST_UPSTREAMS: Final = 64
-_LARGEST: Final = 2**40
+_LARGEST_SEED: Final = 2**40
 
 
 def load(path: Path) -> Scenario:
@@ -76,10 +84,15 @@ def load(path: Path) -> Scenario:
         document = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise TopologyError([Problem(file=str(path), line=0, text=f"cannot be read: {error}")]) from error
+    except RecursionError as error:
+        raise TopologyError([Problem(file=str(path), line=0, text="is nested too deeply")]) from error
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+)", str(error))
         line = int(found[1]) if found else 0
         raise TopologyError([Problem(file=str(path), line=line, text=f"is no TOML: {error}")]) from error
+    except ValueError as error:  # an integer of more digits than Python converts, or no such date
+        text = f"is no TOML that can be read: {error}"
+        raise TopologyError([Problem(file=str(path), line=0, text=text)]) from error
     return _Reader(path, text).scenario(document)
 
 
@@ -99,7 +112,7 @@ class _Reader(Fields):
         regions = () if "file" in self.table(top, "internet") else tuple(REGIONS)
         scenario = Scenario(
             name=self.string(top, (), "name"),
-            seed=self.whole(top, (), "seed", 0, _LARGEST, default=1),
+            seed=self.whole(top, (), "seed", 0, _LARGEST_SEED, default=1),
             duration_s=duration_s,
             tick_s=tick_s,
             internet=self._internet(top),
@@ -117,6 +130,7 @@ class _Reader(Fields):
                 for index, one in self.tables(top, "event")
             ),
         )
+        self._peaks(scenario)
         if self.problems:
             raise TopologyError(sorted(self.problems, key=lambda one: one.line))
         return scenario
@@ -150,7 +164,7 @@ class _Reader(Fields):
         return Sites(
             pops=self.whole(table, path, "pops", 1, _MOST_POPS, default=20),
             upstreams=self.whole(table, path, "upstreams", 1, _MOST_UPSTREAMS, default=3),
-            users=self.whole(table, path, "users", 1, _LARGEST, default=1_000_000),
+            users=self.whole(table, path, "users", 1, MOST_SESSIONS, default=1_000_000),
             file=file,
         ), fleet
 
@@ -209,18 +223,27 @@ class _Reader(Fields):
             ramp_s=self.duration(table, path, "ramp", default_s=0.0),
         )
 
+    def _peaks(self, scenario: Scenario) -> None:
+        """Note the first crowd of each region that takes the demand beyond what can be counted."""
+        sun = 1.0 if scenario.diurnal is None else 1.0 + scenario.diurnal.amplitude
+        users = dict.fromkeys((one.region for one in scenario.crowds), scenario.sites.users * sun)
+        for index, one in enumerate(scenario.crowds):
+            before = users[one.region]
+            users[one.region] = before * (1.0 + max(one.rise, 0.0))
+            if before <= MOST_AT_PEAK < users[one.region]:
+                text = f"brings up to {users[one.region]:.3g} users, more than the {MOST_AT_PEAK:.3g} that are counted"
+                self.problem(("crowd", index, "rise"), text)
+
     def _event(
         self, table: dict[str, Any], path: KeyPath, sites: tuple[Sites, Fleet | None], duration_s: float
     ) -> Event:
-        selectors = ("pops", "largest", "region", "upstream")
-        self.known(table, path, required=("kind", "at"), optional=("until", "share", *selectors))
+        self.known(table, path, required=("kind", "at"), optional=("until", "share", "upstream", *_SELECTORS))
         kinds = {one.value: one for one in EventKind}
         kind = self.string(table, path, "kind")
         if kind not in kinds:
             self.problem((*path, "kind"), f"{kind!r} is none of {', '.join(kinds)}")
         at_s, until_s = self._span(table, path, "at", duration_s)
-        if not any(key in table for key in selectors):
-            self.problem(path, f"befalls nobody: give one of {', '.join(selectors)}")
+        self._selected(table, path)
         if ("upstream" in table) != (kind == EventKind.UPSTREAM_FAILURE):
             self.problem(path, "an upstream goes with upstream-failure, and that with an upstream")
         count, fleet = sites[0].pops, sites[1]
@@ -241,6 +264,16 @@ class _Reader(Fields):
             upstream=self.whole(table, path, "upstream", 1, LARGEST_ASN) if "upstream" in table else None,
         )
 
+    def _selected(self, table: dict[str, Any], path: KeyPath) -> None:
+        """Note an event that does not say, or says twice, whom it befalls. An upstream may narrow the choice."""
+        given = [key for key in _SELECTORS if key in table]
+        if len(given) > 1:
+            self.problem(path, f"says twice whom it befalls: {', '.join(given)}")
+        elif table.get("pops") == []:
+            self.problem((*path, "pops"), "befalls nobody: name a PoP")
+        elif not given and "upstream" not in table:
+            self.problem(path, f"befalls nobody: give one of {', '.join((*_SELECTORS, 'upstream'))}")
+
     def _names(self, table: dict[str, Any], path: KeyPath, sites: tuple[Sites, Fleet | None]) -> tuple[str, ...]:
         value = table.get("pops", [])
         if not isinstance(value, list):
@@ -250,8 +283,8 @@ class _Reader(Fields):
         made = {f"pop{number + 1:03}" for number in range(sites[0].pops)}
         known = made if fleet is None else {pop.name for pop in fleet.pops}
         for name in value:
-            if name not in known:
-                self.problem((*path, "pops"), f"no PoP is named {name!r}")
+            if not isinstance(name, str) or name not in known:
+                self.problem((*path, "pops"), f"no PoP is named {reprlib.repr(name)}")
         return tuple(str(name) for name in value)
 
     def _span(self, table: dict[str, Any], path: KeyPath, begin: str, duration_s: float) -> tuple[float, float]:

@@ -94,12 +94,16 @@ class Answer:
     """Sessions that change their PoP or lose it."""
     unreached_before: int
     unreached_after: int
+    lost: int
+    """Sessions that reached a PoP and reach none any more. Others may find one meanwhile: that makes up for nothing."""
     measured: int
     """Sessions whose place after the change rests on measurement."""
     certain: int
     """Sessions whose place no tie can change, those measured among them."""
     farthest_detour_km: int
     """The most that any moved user's PoP is farther away than before."""
+    outside: int
+    """Sessions of ASes that the graph does not have: the answer says nothing about them."""
     findings: tuple[Finding, ...]
 
     @property
@@ -163,7 +167,7 @@ class Study:
         moved = np.flatnonzero(self.where.pop != after.pop)
         was, now, sessions = self.where.pop[moved], after.pop[moved], self.demand.sessions[moved]
         settled = was != UNREACHED
-        unreached = self.unreached + int(sessions[now == UNREACHED].sum()) - int(sessions[~settled].sum())
+        lost = int(sessions[now == UNREACHED].sum())
         announced = announced_pops(self.fleet, plan)
         changes = self._changes(after, moved, announced)
         return Answer(
@@ -171,11 +175,13 @@ class Study:
             pops=changes,
             moved=int(sessions[settled].sum()),
             unreached_before=self.unreached,
-            unreached_after=unreached,
+            unreached_after=self.unreached + lost - int(sessions[~settled].sum()),
+            lost=lost,
             measured=int(self.demand.sessions[after.measured].sum()),
             certain=int(self.demand.sessions[after.certain].sum()),
             farthest_detour_km=self._detour(moved, after),
-            findings=self._findings(changes, unreached, announced),
+            outside=self.demand.outside,
+            findings=self._findings(changes, lost, announced),
         )
 
     def _sums(self, pops: Shorts, atoms: Longs) -> Longs:
@@ -222,9 +228,9 @@ class Study:
         region = self.demand.region[both]
         return max(0, int((distance[region, after.pop[both]] - distance[region, self.where.pop[both]]).max()))
 
-    def _findings(self, changes: Sequence[PopChange], unreached: int, announced: frozenset[int]) -> tuple[Finding, ...]:
+    def _findings(self, changes: Sequence[PopChange], lost: int, announced: frozenset[int]) -> tuple[Finding, ...]:
         found = [Finding(danger=Danger.NOTHING_ANNOUNCED)] if not announced else []
-        if unreached > self.unreached:
+        if lost:
             found.append(Finding(danger=Danger.UNREACHED))
         for change, same in zip(changes, self._same, strict=True):
             if change is same:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from topology.picture import save
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -38,9 +40,7 @@ def draw(fleet: Fleet, answer: Answer, path: Path) -> None:
             share = sessions / total
             axes.scatter([x], [y], s=[12 + _LARGEST_CIRCLE * share], color=colour(utilisation), alpha=0.7)
             axes.annotate(f"{pop.name} {share:.0%}", (x, y), ha="center", va="center", fontsize=7)
-    # Without a date and with named elements the same input gives the same file.
-    metadata = {"Date": None} if path.suffix == ".svg" else None
-    figure.savefig(path, metadata=metadata)
+    save(figure, path)
 
 
 def colour(utilisation: float) -> str:

@@ -15,6 +15,7 @@ from cyclopts import App, Parameter, validators
 from popctl.cli.bars import watched
 from popctl.cli.exits import Exit
 from popctl.cli.options import write_json
+from popctl.cli.plan_output import expect_picture, writing
 from popctl.cli.plan_playbook import playbook
 from popctl.cli.plan_render import as_document, load_document, risk_document, show_answer, show_answers, show_load
 from popctl.cli.plan_topology import topology_app
@@ -22,6 +23,7 @@ from popctl.cli.plan_world import THE_WORLD, NotInFleetError, World, attempt, st
 from popctl.cli.render import console
 from topology import fleet_file
 from topology.catchment import at_risk
+from topology.fleet import announced_pops
 from topology.keys import MOST_PREPENDS
 from topology.whatif import Answer, Study
 
@@ -65,7 +67,11 @@ def _tell_all(answers: Iterable[Answer], expected: int, world: World) -> int:
 
 
 @plan_app.command
-def load(*, risks: Annotated[int, Parameter(name="--risks")] = 10, world: World = THE_WORLD) -> int:
+def load(
+    *,
+    risks: Annotated[int, Parameter(name="--risks", validator=validators.Number(gte=0))] = 10,
+    world: World = THE_WORLD,
+) -> int:
     """Show what every PoP carries now, how certain that is, and which client ASes may flip between PoPs.
 
     Parameters
@@ -149,7 +155,7 @@ def add_pop(file: Path, /, *, world: World = THE_WORLD) -> int:
         fleet = fleet_file.load(world.fleet)
         grown = fleet_file.load_pop(file, fleet)
         new = frozenset(range(len(fleet.sessions), len(grown.sessions)))
-        study = study_of(world, grown, unannounced=new, sized_for=fleet)
+        study = study_of(world, grown, unannounced=new, sized_for=fleet, added=file)
         return _tell(study.ask(f"add {grown.pops[-1].name}", grown.plan()), world)
 
     return attempt(work)
@@ -167,7 +173,9 @@ def one_down(*, world: World = THE_WORLD) -> int:
 
 
 @plan_app.command(name="n-2")
-def two_down(*, top: Annotated[int, Parameter(name="--top")] = 10, world: World = THE_WORLD) -> int:
+def two_down(
+    *, top: Annotated[int, Parameter(name="--top", validator=validators.Number(gte=2))] = 10, world: World = THE_WORLD
+) -> int:
     """Ask for every pair of the most loaded PoPs what happens when both fail.
 
     Parameters
@@ -178,7 +186,9 @@ def two_down(*, top: Annotated[int, Parameter(name="--top")] = 10, world: World 
 
     def work() -> int:
         study = study_of(world)
-        count = min(top, len(study.fleet.pops))
+        count = min(top, len(announced_pops(study.fleet, study.plan)))
+        if count < 2:  # noqa: PLR2004 - a pair
+            raise NotInFleetError("fewer than two PoPs announce, so no two of them can fail")
         return _tell_all(study.two_down(top), count * (count - 1) // 2, world)
 
     return attempt(work)
@@ -200,13 +210,17 @@ def draw_map(
     withdraw
         PoPs that are withdrawn in the second picture.
     """
-    from topology.worldmap import draw  # noqa: PLC0415 - matplotlib takes a second, and only this command needs it
+    # matplotlib takes a second, and only this command needs it.
+    from topology.picture import SUFFIXES  # noqa: PLC0415
+    from topology.worldmap import draw  # noqa: PLC0415
 
     def work() -> int:
+        expect_picture(out, SUFFIXES)
         study = study_of(world)
         gone = [_pop(study, name) for name in withdraw]
         answer = study.withdraw(gone) if gone else study.ask("nothing changes", study.plan)
-        draw(study.fleet, answer, out)
+        with writing(out):
+            draw(study.fleet, answer, out)
         sys.stdout.write(f"{out}\n")
         return Exit.OK
 

@@ -12,6 +12,7 @@ from cyclopts import Parameter, validators
 
 from popctl.cli.bars import watched
 from popctl.cli.exits import Exit
+from popctl.cli.plan_output import expect_writable, writing
 from popctl.cli.plan_world import THE_WORLD, NotInFleetError, World, attempt, study_of
 from popctl.config.defaults import DEPREFERRED_PREPEND
 from popctl.model.playbook import Level, Playbook
@@ -51,6 +52,7 @@ def playbook(
     """
 
     def work() -> int:
+        expect_writable(out)
         fleet = _named(world)
         study = study_of(world, fleet)
         levels_of = ladders_of(study, ladders, prepend)
@@ -94,11 +96,9 @@ def _write(out: Path, book: Playbook, world: World) -> None:
     except WireError as error:
         raise TopologyError([Problem(file=str(world.fleet), line=0, text=f"no agent could read it: {error}")]) from None
     new = out.with_name(f"{out.name}.new")
-    try:
+    with writing(out):
         new.write_bytes(data)
         new.replace(out)
-    except OSError as error:
-        raise TopologyError([Problem(file=str(out), line=0, text=f"cannot be written: {error}")]) from error
 
 
 def _told(book: Playbook) -> str:

@@ -24,9 +24,10 @@ def as_document(answer: Answer) -> dict[str, Any]:
         "safe": answer.safe,
         "findings": [{"danger": str(one.danger), "pop": one.pop} for one in answer.findings],
         "moved": answer.moved,
-        "unreached": {"before": answer.unreached_before, "after": answer.unreached_after},
+        "unreached": {"before": answer.unreached_before, "after": answer.unreached_after, "lost": answer.lost},
         "certain": answer.certain,
         "measured": answer.measured,
+        "outside": answer.outside,
         "farthest_detour_km": answer.farthest_detour_km,
         "pops": {change.pop: _change(change) for change in answer.pops},
     }
@@ -57,6 +58,7 @@ def load_document(study: Study) -> dict[str, Any]:
     """Return for JSON what every PoP carries in the baseline."""
     return {
         "unreached": study.unreached,
+        "outside": study.demand.outside,
         "pops": {
             site.name: {
                 "sessions": load.sessions,
@@ -95,12 +97,19 @@ def show_answer(answer: Answer, out: Console) -> None:
         out.print(f"and {len(changed) - _SHOWN} more PoPs with less load")
     out.print(
         f"{answer.moved:,} sessions move, the farthest to a PoP {answer.farthest_detour_km:,} km farther away; "
-        f"{answer.unreached_after:,} reach no PoP ({answer.unreached_before:,} before)"
+        f"{answer.unreached_after:,} reach no PoP ({answer.unreached_before:,} before), {answer.lost:,} of them newly"
     )
+    _show_outside(answer.outside, out)
     for finding in answer.findings:
         out.print(f"unsafe: {finding.danger}{'' if finding.pop is None else f' {finding.pop}'}", style="bold red")
     if answer.safe:
         out.print("safe", style="green")
+
+
+def _show_outside(sessions: int, out: Console) -> None:
+    """Print whom no answer is about."""
+    if sessions:
+        out.print(f"{sessions:,} sessions are of ASes outside the graph: nothing is said about them")
 
 
 def _share(part: int, whole: int) -> str:
@@ -126,6 +135,7 @@ def show_answers(answers: list[Answer], out: Console) -> None:
     out.print(table)
     if len(ordered) > 2 * _SHOWN:
         out.print(f"and {len(ordered) - 2 * _SHOWN} more, no worse")
+    _show_outside(max(answer.outside for answer in answers), out)
     safe = sum(answer.safe for answer in answers)
     out.print(f"{safe} of {len(answers)} are safe")
 

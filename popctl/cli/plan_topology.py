@@ -11,12 +11,13 @@ from cyclopts import App, Parameter, validators
 
 from popctl.cli.exits import Exit
 from popctl.cli.options import AsJson, write_json
+from popctl.cli.plan_output import expect_writable, writing
 from popctl.cli.plan_render import show_fits
 from popctl.cli.plan_world import FLEET, INTERNET, Cache, attempt, graph_of
 from popctl.cli.render import console
 from topology import caida, fit, fleet_file
 from topology.engine import engine_named
-from topology.example import example_fleet
+from topology.example import MOST_USERS, example_fleet
 from topology.flat import compile_links
 from topology.generate import FEWEST_ASES, generate
 from topology.keys import MOST_ASES
@@ -29,7 +30,7 @@ _UPSTREAMS: Final = 3
 
 Ases = Annotated[int, Parameter(name="--ases", validator=validators.Number(gte=FEWEST_ASES, lte=MOST_ASES))]
 Pops = Annotated[int, Parameter(name="--pops", validator=validators.Number(gte=1, lte=MOST_POPS))]
-Users = Annotated[int, Parameter(name="--users", validator=validators.Number(gte=1))]
+Users = Annotated[int, Parameter(name="--users", validator=validators.Number(gte=1, lte=MOST_USERS))]
 
 
 @topology_app.command(name="generate")
@@ -38,7 +39,7 @@ def write_internet(
     ases: Annotated[
         int, Parameter(name="--ases", validator=validators.Number(gte=FEWEST_ASES, lte=MOST_ASES))
     ] = 80_000,
-    seed: int = 1,
+    seed: Annotated[int, Parameter(name="--seed", validator=validators.Number(gte=0))] = 1,
     pops: Pops = 20,
     users: Users = 1_000_000,
     internet: Annotated[Path, Parameter(name="--internet")] = INTERNET,
@@ -63,11 +64,14 @@ def write_internet(
     """
 
     def work() -> int:
+        expect_writable(internet, fleet)
         links = generate(ases, seed)
         graph = compile_links(links)
         sites = example_fleet(graph, pops=pops, upstreams=_UPSTREAMS, sessions=users, seed=seed, engine=engine_named())
-        caida.write(internet, links, comment=f"synthetic: popctl topology generate --ases {ases} --seed {seed}")
-        fleet.write_text(json_text.dumps(fleet_file.to_json(sites), indent=1) + "\n", encoding="utf-8")
+        with writing(internet):
+            caida.write(internet, links, comment=f"synthetic: popctl topology generate --ases {ases} --seed {seed}")
+        with writing(fleet):
+            fleet.write_text(json_text.dumps(fleet_file.to_json(sites), indent=1) + "\n", encoding="utf-8")
         counts = f"{ases} ASes, {len(links.transit)} transit links, {len(links.peering)} peerings"
         sys.stdout.write(f"{internet}: {counts}\n{fleet}: {pops} PoPs for {users} sessions\n")
         return Exit.OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from popctl.cli.exits import Exit
 from popctl.cli.options import AsJson
 from topology import caida, demand, fleet_file
 from topology.attach import attach
+from topology.bounds import MOST_SESSIONS
 from topology.cache import compiled, digest_of
 from topology.demand import Profile
 from topology.engine import NoEngineError, engine_named
@@ -55,6 +57,12 @@ def attempt(work: Callable[[], int]) -> int:
         return Exit.INTERRUPTED
 
 
+def _finite(_: object, value: float) -> None:
+    """Refuse a limit that no utilisation passes, or all do. What is no number compares as neither."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{value} is not a number above 0")
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
@@ -66,11 +74,13 @@ class World:
     """The fleet: JSON or GraphML."""
     demand: Annotated[Path | None, Parameter(name="--demand")] = None
     """Sessions per AS: CSV with asn,sessions[,region]. Without it a seeded default is spread over all ASes."""
-    sessions: Annotated[int | None, Parameter(name="--sessions")] = None
+    sessions: Annotated[
+        int | None, Parameter(name="--sessions", validator=validators.Number(gte=1, lte=MOST_SESSIONS))
+    ] = None
     """How many sessions that default has; two thirds of the fleet's capacity when left out."""
     measured: Annotated[Path | None, Parameter(name="--measured")] = None
     """Sessions as seen at the PoPs: CSV with asn,pop,sessions[,region]. They win over the model."""
-    limit: Annotated[float, Parameter(name="--limit")] = 1.0
+    limit: Annotated[float, Parameter(name="--limit", validator=_finite)] = 1.0
     """Utilisation from which a PoP counts as overloaded."""
     cache: Cache = None
     """Folder for compiled AS graphs; the user's cache folder when left out."""
@@ -99,6 +109,7 @@ def study_of(
     *,
     unannounced: frozenset[int] = frozenset(),
     sized_for: Fleet | None = None,
+    added: Path | None = None,
 ) -> Study:
     """Return the study of a world.
 
@@ -106,12 +117,18 @@ def study_of(
         world: what the user said.
         fleet: in place of the world's.
         unannounced: sessions that the baseline leaves out.
+        added: the file of the fleet's last PoP, if it has one of its own.
         sized_for: the fleet whose capacity the default demand goes by, if not this one.
     """
     graph = graph_of(world.internet, world.cache)
     sites = fleet_file.load(world.fleet) if fleet is None else fleet
     model = Model(
-        attach(graph, sites, source=str(world.fleet), line_of=fleet_file.line_finder(world.fleet, sites)),
+        attach(
+            graph,
+            sites,
+            source=str(world.fleet),
+            place_of=fleet_file.place_finder(world.fleet, sites, added=added),
+        ),
         engine_named(world.engine),
     )
     if world.demand is not None:
@@ -119,6 +136,9 @@ def study_of(
     else:
         capacity = sum(pop.capacity.sessions for pop in (sized_for or sites).pops)
         total = int(capacity / _DEFAULT_LOAD) if world.sessions is None else world.sessions
+        if total > MOST_SESSIONS:
+            text = f"has room for {capacity} sessions, and the model counts up to {MOST_SESSIONS}: give --sessions"
+            raise TopologyError([Problem(file=str(world.fleet), line=0, text=text)])
         wanted = demand.fitted(graph, total, demand.DEFAULT_SEED)
     if world.measured is not None:
         wanted = demand.combine(wanted, demand.load_measured(world.measured, model.attachment))

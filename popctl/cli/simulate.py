@@ -17,9 +17,11 @@ from rich.table import Table
 
 from popctl.cli.exits import Exit
 from popctl.cli.options import AsJson, write_json
+from popctl.cli.plan_output import expect_picture, writing
 from popctl.cli.plan_world import attempt
 from popctl.cli.render import console
 from topology import scenario_file
+from topology.picture import SUFFIXES
 from topology.scenario import Scenario
 from topology.simulation import plot as drawing
 from topology.simulation import report
@@ -67,11 +69,14 @@ def simulate(
     """
 
     def work() -> int:
+        if plot is not None:
+            expect_picture(plot, SUFFIXES)
         first = scenario_file.load(scenario)
         names = CONTROLLERS if compare else (BASELINE, OURS)
         played = [_play(replace(first, seed=first.seed + more), names, engine, repeat=repeat) for more in range(seeds)]
         if plot is not None:
-            drawing.draw(played[0][0], plot)
+            with writing(plot):
+                drawing.draw(played[0][0], plot)
         if json:
             write_json(_document(first, played))
         else:

@@ -22,12 +22,14 @@ Every PoP that a flow or `when` names must stand under `pops`; unknown keys are 
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
 from popctl.model.playbook import DEFAULT_LADDER, Flow, Level, Origin, Playbook, Step, StepKey
 from popctl.model.pop import Announce
+from popctl.wire import strict_json
 from popctl.wire.errors import WireError
 
 FORMAT: Final = "popctl-playbook"
@@ -37,6 +39,7 @@ MAX_BYTES: Final = 64 * 2**20
 _MAX_LEVELS: Final = 32
 _MAX_NAME: Final = 128
 _MAX_ASN: Final = 0xFFFFFFFF
+_ASN: Final = re.compile(r"[1-9][0-9]{0,9}")
 _SUM_SLACK: Final = 1e-6
 
 
@@ -48,19 +51,7 @@ def decode(data: bytes | str) -> Playbook:
     """
     if len(data) > MAX_BYTES:
         raise WireError(f"longer than {MAX_BYTES} bytes")
-    try:
-        text = data.decode("utf-8") if isinstance(data, bytes) else data
-        # NaN and Infinity are no JSON, although Python reads them.
-        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise WireError("not UTF-8", offset=error.start) from error
-    except json.JSONDecodeError as error:
-        raise WireError(f"not JSON: {error.msg}", offset=error.pos) from error
-    except RecursionError as error:
-        raise WireError("nested too deeply") from error
-    except ValueError as error:  # an integer of more digits than Python converts
-        raise WireError("a number is too long") from error
-    return _playbook(value)
+    return _playbook(strict_json.read(data))
 
 
 def encode(playbook: Playbook) -> bytes:
@@ -105,17 +96,6 @@ def _step_json(step: Step) -> dict[str, Any]:
         "when": dict(step.when),
         "flows": [list(flow) for flow in step.flows],
     }
-
-
-def _no_constant(found: str) -> NoReturn:
-    raise WireError("not JSON", found=found)
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise WireError("a key stands twice in one object", found=", ".join(key for key, _ in pairs))
-    return found
 
 
 def _playbook(value: object) -> Playbook:
@@ -278,7 +258,8 @@ def _rung(value: object, path: str) -> Announce:
 
 
 def _asn(text: str, path: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_ASN)) and 0 < int(text) <= _MAX_ASN):
+    # A leading zero would be the same AS number under another key.
+    if not (_ASN.fullmatch(text) and int(text) <= _MAX_ASN):
         _bad(path, "not an AS number", text)
     return int(text)
 

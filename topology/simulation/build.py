@@ -24,7 +24,7 @@ from topology.fit import PEERINGS_PER_AS
 from topology.flat import compile_links
 from topology.generate import generate
 from topology.model import Model
-from topology.scenario_fields import KeyPath, line_of
+from topology.scenario_fields import KeyPath, line_of, spelled
 from topology.simulation.record import Run
 from topology.simulation.run import Simulation
 from topology.simulation.world import World
@@ -34,11 +34,15 @@ if TYPE_CHECKING:
 
     from topology.flat import FlatGraph
     from topology.fleet import Fleet
-    from topology.scenario import Scenario
+    from topology.scenario import Event, Scenario
 
 BASELINE: Final = "none"
 OURS: Final = "popctl"
 CONTROLLERS: Final = (BASELINE, "naive-withdraw", "three-strikes", "guarded-strikes", "staged-prepend", OURS)
+
+_NO_REGIONS: Final = (
+    "names no regions, so no PoP can be placed: add lines `# region|NAME|ASN ASN ...` to it, or give a [fleet] file"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,8 @@ def stage_of(scenario: Scenario, *, engine: str = "auto") -> Stage:
     motor = engine_named(engine)
     if sites.file is not None:
         fleet = fleet_file.load(sites.file)
+    elif not graph.regions:
+        raise TopologyError([_problem(scenario, ("internet", "file"), _NO_REGIONS)])
     else:
         fleet = example_fleet(
             graph,
@@ -75,8 +81,7 @@ def stage_of(scenario: Scenario, *, engine: str = "auto") -> Stage:
     if sites.file is None:
         attachment = attach(graph, fleet)
     else:
-        finder = fleet_file.line_finder(sites.file, fleet)
-        attachment = attach(graph, fleet, source=str(sites.file), line_of=finder)
+        attachment = attach(graph, fleet, place_of=fleet_file.place_finder(sites.file, fleet), source=str(sites.file))
     model = Model(attachment, motor)
     return Stage(scenario=scenario, model=model, demand=fitted(graph, sites.users, DEFAULT_SEED))
 
@@ -89,21 +94,36 @@ def _check(scenario: Scenario, graph: FlatGraph, fleet: Fleet) -> None:
         for index, one in enumerate(scenario.crowds)
         if one.region not in graph.regions
     ]
-    found += [
-        (("event", index, "upstream"), f"no PoP has a session with AS {one.upstream}")
-        for index, one in enumerate(scenario.events)
-        if one.upstream is not None and one.upstream not in upstreams
-    ]
+    for index, one in enumerate(scenario.events):
+        pops = _eligible(one, fleet)
+        if not pops:
+            found.append((("event", index, "region"), f"no PoP is in {one.region!r}"))
+        elif one.upstream is not None and one.upstream not in upstreams:
+            found.append((("event", index, "upstream"), f"no PoP has a session with AS {one.upstream}"))
+        elif one.upstream is not None and not any(
+            session.pop in pops and session.upstream == one.upstream for session in fleet.sessions
+        ):
+            text = f"none of its PoPs has a session with AS {one.upstream}"
+            found.append((("event", index, "upstream"), text))
     if found:
         raise TopologyError([_problem(scenario, path, text) for path, text in found])
 
 
+def _eligible(event: Event, fleet: Fleet) -> frozenset[int]:
+    """Return the PoPs that an event may befall; the largest are known only when routes are."""
+    return frozenset(
+        index
+        for index, pop in enumerate(fleet.pops)
+        if (not event.pops or pop.name in event.pops) and event.region in (None, pop.region)
+    )
+
+
 def _problem(scenario: Scenario, path: KeyPath, text: str) -> Problem:
     """Return a problem with the line of its key, if the scenario is from a file."""
-    where = f"{path[0]}[{path[1]}].{path[2]}: {text}"
+    said = f"{spelled(path)}: {text}"
     if scenario.file is None:
-        return Problem(file=scenario.name, line=0, text=where)
-    return Problem(file=str(scenario.file), line=line_of(scenario.file.read_text(encoding="utf-8"), path), text=where)
+        return Problem(file=scenario.name, line=0, text=said)
+    return Problem(file=str(scenario.file), line=line_of(scenario.file.read_text(encoding="utf-8"), path), text=said)
 
 
 def controller_named(name: str, world: World) -> Controller:

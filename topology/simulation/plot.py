@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from topology.picture import save
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -31,8 +33,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     axes[2].set_xlabel("minutes")
     axes[0].set_title(f"{runs[0].scenario.name}, seed {runs[0].scenario.seed}")
     axes[0].legend(loc="upper right")
-    # Without a date and with a fixed salt the same run gives the same file.
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save(figure, path)
 
 
 def _running(values: Sequence[int]) -> list[int]:

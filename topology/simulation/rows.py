@@ -115,8 +115,10 @@ class Rows(Mapping[StepKey, tuple[Step, ...]]):
             plan[index] = route if index not in self._down else None
         return tuple(plan)
 
-    def _settled(self, base: tuple[Solution, Catchment], plan: Plan) -> tuple[Solution, Catchment]:
-        solution = self._model.update(base[0], plan)
+    def _settled(self, pop: int, level: int) -> tuple[Solution, Catchment]:
+        """Return where all would go with one PoP on a level. Measurements were made in the base, and in no other."""
+        base = self.ground.base
+        solution = self._model.update(base[0], self._with(pop, level))
         return solution, changed_catchment(self._model, self._demand, solution, *base)
 
     def _row(self, key: StepKey, pop: int) -> Step:
@@ -131,8 +133,8 @@ class Rows(Mapping[StepKey, tuple[Step, ...]]):
     def _moves_of(self, key: StepKey, pop: int) -> Moves:
         here = self.ground.base
         if key.before != self._levels[pop]:
-            here = self._settled(here, self._with(pop, key.before))
-        there = self._settled(here, self._with(pop, key.after))
+            here = self._settled(pop, key.before)
+        there = self._settled(pop, key.after)
         before, after = here[1].pop, there[1].pop
         atoms = np.flatnonzero(before != after)
         # What every source carries in that state, to take shares of.

@@ -5,40 +5,29 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import replace
 from hashlib import blake2b
-from heapq import heapify, heappop
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from topology.controllers import Seen
 from topology.scenario import EventKind
 from topology.simulation.curves import UNIT
+from topology.simulation.faults import Faults
 from topology.simulation.health import FleetHealth, Standing, Trouble
 from topology.simulation.oracle import Frozen, Oracle
 from topology.simulation.record import Done, Run, Tick
 from topology.simulation.streams import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from topology.controllers import Act, Controller, Flags, Floats
-    from topology.scenario import Event
     from topology.simulation.world import Served, World
 
 _CHECK_EVERY: Final = 240
 """Ticks between two comparisons of the incremental state with one from nothing."""
-
-
 _STALE_TICKS: Final = 2.5
 """A reading or a view that is older counts for nothing."""
-
-
-class _Change(NamedTuple):
-    """The begin or end of an event; ends sort before begins."""
-
-    at_s: float
-    begins: int
-    number: int
 
 
 class Simulation:
@@ -58,17 +47,7 @@ class Simulation:
         self._sessions: list[list[int]] = [[] for _ in names]
         for index, session in enumerate(world.fleet.sessions):
             self._sessions[session.pop].append(index)
-        self._targets = [self._pops_of(event) for event in self.scenario.events]
-        changes = [_Change(event.at_s, 1, number) for number, event in enumerate(self.scenario.events)]
-        changes += [
-            _Change(event.until_s, 0, number)
-            for number, event in enumerate(self.scenario.events)
-            if event.until_s < self.scenario.duration_s
-        ]
-        self._changes = changes
-        heapify(self._changes)
-        self._active: set[int] = set()
-        self._unplug_at: dict[int, float] = {}
+        self._faults = Faults(self.scenario, self._sessions, world)
         self._heard = np.full(len(names), -np.inf)
         """When each PoP last had a reading,"""
         self._in_touch = np.full(len(names), -np.inf)
@@ -77,17 +56,6 @@ class Simulation:
         self._standing: dict[int, Standing] = {}
         """Of PoPs that health keeps from telling what their level says."""
         self._log = blake2b(digest_size=16)
-
-    def _pops_of(self, event: Event) -> tuple[int, ...]:
-        fleet = self.world.fleet
-        if event.largest:
-            sizes = self.world.routing.matrix[: len(fleet.pops)].sum(axis=1)
-            return tuple(np.argsort(-sizes, kind="stable")[: event.largest].tolist())
-        if event.region is not None:
-            return tuple(index for index, pop in enumerate(fleet.pops) if pop.region == event.region)
-        if event.upstream is not None and not event.pops:
-            return tuple(sorted({one.pop for one in fleet.sessions if one.upstream == event.upstream}))
-        return tuple(fleet.pop_named(name) for name in event.pops)
 
     def run(self, watch: Callable[[], None] | None = None, *, judged: bool = False) -> Run:
         """Run to the end. To be `judged` a run needs to know what would have been (`topology.simulation.oracle`)."""
@@ -112,7 +80,15 @@ class Simulation:
     def frozen(self) -> Simulation:
         """Return a copy from here on, in which the controller stays as it is and nothing is recorded yet."""
         world = self.world
-        kept = (*self._noise, self._losses, self._targets, self._names, self._sessions, self.scenario, *world.values())
+        kept = (
+            *self._noise,
+            self._losses,
+            self._faults.targets,
+            self._names,
+            self._sessions,
+            self.scenario,
+            *world.values(),
+        )
         memo: dict[int, object] = {id(one): one for one in kept}
         memo[id(self.controller)] = Frozen(self.controller)
         memo[id(self.result)] = Run(controller=Frozen.name, scenario=self.scenario)
@@ -122,7 +98,7 @@ class Simulation:
     def tick(self, number: int) -> None:
         """Play one tick."""
         now = number * self.scenario.tick_s
-        self._befall(now)
+        self._faults.befall(now, self.world)
         served = self.world.serve(now)
         if number % _CHECK_EVERY == _CHECK_EVERY - 1:
             self.result.exact = self.result.exact and self.world.routing.exact()
@@ -135,67 +111,11 @@ class Simulation:
             self._do(act, seen)
         self._note(now, served, len(acts))
 
-    def _befall(self, now: float) -> None:
-        while self._changes and self._changes[0].at_s <= now:
-            change = heappop(self._changes)
-            (self._active.add if change.begins else self._active.discard)(change.number)
-            self._apply(self.scenario.events[change.number], self._targets[change.number], change)
-        for number in [number for number, at_s in self._unplug_at.items() if at_s <= now]:
-            del self._unplug_at[number]
-            for pop in self._targets[number]:
-                self.world.unplug(self._sessions[pop])
-
-    def _apply(self, event: Event, pops: Sequence[int], change: _Change) -> None:
-        world = self.world
-        match event.kind:
-            case EventKind.POP_FAILURE:
-                for pop in pops:
-                    world.kill(pop, self._dead_share(pop))
-                    if not change.begins and not self._is_gone(pop):
-                        world.plug(self._sessions[pop])
-                if change.begins:
-                    self._unplug_at[change.number] = change.at_s + self.scenario.network.hold_time_s
-                else:
-                    self._unplug_at.pop(change.number, None)
-            case EventKind.BACKEND_FAILURE:
-                for pop in pops:
-                    world.kill(pop, self._dead_share(pop))
-            case EventKind.UPSTREAM_FAILURE:
-                hit = [
-                    index
-                    for pop in pops
-                    for index in self._sessions[pop]
-                    if world.fleet.sessions[index].upstream == event.upstream
-                ]
-                (world.unplug if change.begins else world.plug)(hit)
-            case _:
-                pass
-
-    def _dead_share(self, pop: int) -> float:
-        """Return the share of a PoP's backends that is gone: events can overlap."""
-        shares = [0.0]
-        for number in self._active:
-            event = self.scenario.events[number]
-            if pop in self._targets[number]:
-                if event.kind is EventKind.POP_FAILURE:
-                    return 1.0
-                if event.kind is EventKind.BACKEND_FAILURE:
-                    shares.append(event.share)
-        return max(shares)
-
-    def _is_gone(self, pop: int) -> bool:
-        """Tell whether another failure keeps the PoP's BGP sessions down."""
-        return any(
-            self.scenario.events[number].kind is EventKind.POP_FAILURE and pop in self._targets[number]
-            for number in self._active
-        )
-
     def _heal(self, now: float) -> None:
         """Let health decide; the same for every controller, so that they differ in load alone."""
         troubles: dict[int, Trouble] = {}
         cut: set[int] = set()
-        for number in sorted(self._active):
-            event, pops = self.scenario.events[number], self._targets[number]
+        for event, pops in self._faults.active():
             if event.kind is EventKind.BACKEND_FAILURE:
                 troubles.update({pop: Trouble.DEAD for pop in pops if self.world.alive[pop] == 0})
             elif event.kind is EventKind.PROBE_FAILURE:
@@ -253,12 +173,11 @@ class Simulation:
         """Return the share of readings that each PoP loses, and which PoPs are without the store."""
         lost = np.zeros(len(self._names))
         cut = np.zeros(len(self._names), dtype=bool)
-        for number in sorted(self._active):
-            event, pops = self.scenario.events[number], list(self._targets[number])
+        for event, pops in self._faults.active():
             if event.kind is EventKind.TELEMETRY_LOSS:
-                lost[pops] = np.maximum(lost[pops], event.share)
+                lost[list(pops)] = np.maximum(lost[list(pops)], event.share)
             elif event.kind is EventKind.PARTITION:
-                cut[pops] = True
+                cut[list(pops)] = True
         return lost, cut
 
     def _do(self, act: Act, seen: Seen) -> None:

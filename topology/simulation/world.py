@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,6 @@ from topology.simulation.routing import Routing
 from topology.simulation.streams import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from topology.announce import Announcement, Plan
     from topology.demand import Demand, Profile
     from topology.flat import Longs
@@ -28,6 +26,10 @@ if TYPE_CHECKING:
     from topology.model import Model
     from topology.scenario import Scenario
     from topology.simulation.routing import Moves
+
+
+_AMPLE: Final = 2.0**62
+"""More than anybody asks for, and what still has a place in 64 bits."""
 
 
 class _Settling(NamedTuple):
@@ -87,7 +89,7 @@ class World:
         self.handshakes_s: Longs = np.array([pop.capacity.handshakes_s for pop in fleet.pops], dtype=np.int64)
         self.alive = np.full(pops, UNIT, dtype=np.int64)
         """Thousandths of the backends that serve."""
-        self.unplugged: set[int] = set()
+        self.unplugged: frozenset[int] = frozenset()
         """Sessions that are down."""
         self.suppressed: set[int] = set()
         self._waiting = np.zeros(pops, dtype=np.int64)
@@ -132,17 +134,12 @@ class World:
         """Return what the fleet knows that it announces: what was told on sessions that are up."""
         return tuple(None if index in self.unplugged else route for index, route in enumerate(self.told))
 
-    def unplug(self, sessions: Sequence[int]) -> None:
-        """Take sessions down: what they carried is gone from the Internet."""
-        self.unplugged.update(sessions)
-        self._announcing = None
-        self.upsets += 1
-
-    def plug(self, sessions: Sequence[int]) -> None:
-        """Bring sessions back; they carry what was told last."""
-        self.unplugged.difference_update(sessions)
-        self._announcing = None
-        self.upsets += 1
+    def take_down(self, sessions: frozenset[int]) -> None:
+        """Say which sessions are down: what they carry is gone from the Internet. All others carry what was told."""
+        if sessions != self.unplugged:
+            self.unplugged = sessions
+            self._announcing = None
+            self.upsets += 1
 
     def kill(self, pop: int, share: float) -> None:
         """Take away a share of a PoP's backends, of all that it has when nothing is wrong."""
@@ -195,7 +192,9 @@ class World:
         before = self.routing.matrix[:pops] @ self.factors
         came, left = self._settle(now_s)
         # Those who wait leave in proportion; at their new PoP they are new anyway.
-        self._waiting -= self._waiting * left[:pops] // np.maximum(before, 1)
+        for pop in np.flatnonzero((self._waiting > 0) & (left[:pops] > 0)).tolist():
+            # Python's numbers: the product of two thousandths is beyond 64 bits.
+            self._waiting[pop] -= int(self._waiting[pop]) * int(left[pop]) // max(int(before[pop]), 1)
         factors_now = self.factors_at(now_s)
         offered = self.routing.matrix[:pops] @ factors_now
         grown = np.maximum(offered - self.routing.matrix[:pops] @ self.factors, 0)
@@ -203,7 +202,7 @@ class World:
         wanting = np.minimum(self._waiting + came[:pops] + grown, offered)
         steady = offered // self.profile.handshake_interval_s
         room = np.maximum(self.handshakes_s * self.alive - steady, 0)
-        accepted = np.minimum(wanting, (room * self.scenario.tick_s).astype(np.int64))
+        accepted = np.minimum(wanting, np.minimum(room * self.scenario.tick_s, _AMPLE).astype(np.int64))
         self._waiting = wanting - accepted
         asked = wanting // self.profile.reconnect_window_s
         capacity = self.capacity * self.alive

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from topology.caida import load
+from topology.caida import load, parse
 from topology.errors import TopologyError
 
 if TYPE_CHECKING:
@@ -32,10 +32,17 @@ def test_both_forms_are_read_plain_and_compressed(tmp_path: Path, text: str, suf
 
 def problems(tmp_path: Path, text: str) -> list[str]:
     path = tmp_path / "f"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
+    lines = text.splitlines(keepends=True)
     with pytest.raises(TopologyError) as caught:
-        load(path)
+        _ = load(path) if text.isascii() else parse(lines, source=str(path))
     return [str(problem).removeprefix(f"{path}:").strip() for problem in caught.value.problems]
+
+
+def test_an_as_may_be_said_to_be_in_a_region_twice(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("1|2|0\n# region|europe|1 2\n# region|europe|2\n")
+    assert load(path).regions == ("europe",)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +60,21 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         ("1|2|-1\n3|4|0\n2|1|-1\n", "3: AS 2 and AS 1 are related otherwise in line 1"),
         ("1|2|0\n1|3|-1", "2: ends in the middle of a line: truncated"),
         ("# nothing\n", "has no links"),
+        ("1_0|+5|-1\n", "1: not two AS numbers: '1_0', '+5'"),
+        (" 11 | 12|-1\n", "1: not two AS numbers: ' 11 ', ' 12'"),
+        ("1|99999999999999999999999|0\n", "1: not two AS numbers: '1', '99999999999999999999999'"),
+        ("1|\u0662|0\n", "1: not two AS numbers: '1', '\u0662'"),
+        ("1|2|0\n# region|europe|1 0\n", "2: region 'europe': '0' is not an AS number of 1..4294967294"),
+        ("1|2|0\n# region|europe|-5 1\n", "2: region 'europe': '-5' is not an AS number of 1..4294967294"),
+        (
+            "# region|europe|4294967295\n1|2|0\n",
+            "1: region 'europe': '4294967295' is not an AS number of 1..4294967294",
+        ),
+        ("# region|eu|" + "9" * 23 + "\n1|2|0\n", f"1: region 'eu': '{'9' * 23}' is not an AS number of 1..4294967294"),
+        ("# region|europe|1_0\n1|2|0\n", "1: region 'europe': '1_0' is not an AS number of 1..4294967294"),
+        ("1|2|0\n# region|europe|1 2\n# region|africa|2\n", "3: AS 2 is in region 'europe' by line 2, not in 'africa'"),
+        ("# region|europe\n1|2|0\n", "1: a region is not followed by AS numbers: write `# region|NAME|ASN ASN ...`"),
+        ("# region||1\n1|2|0\n", "1: a region has no name: write `# region|NAME|ASN ASN ...`"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, text: str, wanted: str) -> None:

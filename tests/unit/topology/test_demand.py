@@ -89,6 +89,30 @@ def test_measured_sessions_take_the_place_of_estimates(tmp_path: Path) -> None:
     assert demand.outside == 9
 
 
+def test_a_measurement_may_name_its_region_and_an_unknown_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "measured.csv"
+    path.write_text("asn,pop,sessions,region\n20,pop0,3,us\n20,pop0,4,\n99,pop0,9,eu\n")
+    attachment = attach(GRAPH, fleet((0, 10)))
+    assert load_measured(path, attachment).region.tolist() == [1, 0]
+    path.write_text("asn,pop,sessions,region\n20,pop0,3,atlantis\n20,pop9,3,eu\n")
+    with pytest.raises(TopologyError) as caught:
+        load_measured(path, attachment)
+    assert [(one.line, one.text) for one in caught.value.problems] == [
+        (2, "region 'atlantis' is none of the AS graph's: eu, us"),
+        (3, "no PoP is named 'pop9'"),
+    ]
+
+
+def test_a_column_that_stands_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text("asn,sessions,sessions\n20,5,900\n")
+    with pytest.raises(TopologyError, match=r":1: the header names sessions twice"):
+        load(path, GRAPH)
+    path.write_text("asn,pop,sessions,pop\n20,pop0,900,pop0\n")
+    with pytest.raises(TopologyError, match=r":1: the header names pop twice"):
+        load_measured(path, attach(GRAPH, fleet((0, 10))))
+
+
 def test_a_measurement_at_an_unknown_pop_is_named(tmp_path: Path) -> None:
     path = tmp_path / "measured.csv"
     path.write_text("asn,pop,sessions\n20,pop7,3\n")

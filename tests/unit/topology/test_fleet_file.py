@@ -15,7 +15,7 @@ from topology.attach import attach
 from topology.errors import TopologyError
 from topology.flat import compile_links
 from topology.fleet import Fleet, Place
-from topology.fleet_file import from_networkx, line_finder, load, load_pop, parse, to_json, to_networkx
+from topology.fleet_file import from_networkx, load, load_pop, parse, place_finder, to_json, to_networkx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +109,22 @@ def change(path: list[str | int], value: object) -> str:
         (
             ["pops", 0, "capacity", "sessions"],
             0,
-            "pops[0].capacity.sessions: 0 is not a whole number of 1..4611686018427387904",
+            "pops[0].capacity.sessions: 0 is not a whole number of 1..1099511627776",
+        ),
+        (
+            ["pops", 0, "capacity", "sessions"],
+            2**40 + 1,
+            "pops[0].capacity.sessions: 1099511627777 is not a whole number of 1..1099511627776",
+        ),
+        (
+            ["pops", 0, "capacity", "handshakes_s"],
+            2**40 + 1,
+            "pops[0].capacity.handshakes_s: 1099511627777 is not a whole number of 1..1099511627776",
+        ),
+        (
+            ["pops", 0, "capacity", "bit_s"],
+            2**60 + 1,
+            "pops[0].capacity.bit_s: 1152921504606846977 is not a whole number of 1..1152921504606846976",
         ),
         (["pops", 0, "capacity", "bit_s"], None, "pops[0].capacity: bit_s is missing"),
         (["pops", 0, "capacity"], None, "pops[0]: capacity is missing"),
@@ -207,9 +222,10 @@ def test_of_a_file_the_line_of_such_a_session_is_told(tmp_path: Path) -> None:
     path.write_text(json.dumps(to_json(fleet()), indent=1), encoding="utf-8")
     line = next(number for number, text in enumerate(path.read_text().splitlines(), start=1) if "3320," in text)
     with pytest.raises(TopologyError) as caught:
-        attach(compile_links(graph([(1299, 1)])), fleet(), source="f.json", line_of=line_finder(path, fleet()))
-    assert str(caught.value) == f"f.json:{line}: session fra1-as3320: AS 3320 is not in the AS graph"
-    assert line_finder(tmp_path / "none.graphml", fleet())(0) == 0
+        attach(compile_links(graph([(1299, 1)])), fleet(), place_of=place_finder(path, fleet()))
+    assert str(caught.value) == f"{path}:{line}: session fra1-as3320: AS 3320 is not in the AS graph"
+    none = tmp_path / "none.graphml"
+    assert place_finder(none, fleet())(0) == (str(none), 0)
 
 
 def test_one_more_pop_is_read_from_a_file_of_its_own(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from popctl.model.playbook import DEFAULT_LADDER, Playbook, StepKey
+from popctl.model.playbook import DEFAULT_LADDER, Level, Playbook, StepKey
+from popctl.model.pop import Announce
 from popctl.wire import playbook as wire
 from tests.unit.topology import worlds
 from tests.unit.topology.worlds import fleet, graph
@@ -19,7 +20,7 @@ from topology.demand import NOT_MEASURED, Demand, Profile
 from topology.engine import engine_named
 from topology.flat import FlatGraph, compile_links
 from topology.fleet import Fleet
-from topology.links import AsLinks
+from topology.links import NO_REGION, AsLinks
 from topology.model import Model
 from topology.playbook import BAND, Ladders, ladders_of, playbook_of, rows_of
 from topology.simulation.ladder import told
@@ -35,18 +36,18 @@ FLEET = replace(fleet((0, 10), (1, 20), regions=("east", "west")), name="two")
 DEPREFER, SHUT_DOWN, WITHDRAW = (StepKey("pop0", level, level + 1) for level in range(3))
 
 
-def study(links: AsLinks, sites: Fleet, sessions: dict[int, int]) -> Study:
+def study(links: AsLinks, sites: Fleet, sessions: dict[int, int], measured: dict[int, int] | None = None) -> Study:
     model = Model(attach(compile_links(links), sites), engine_named("numpy"))
-    return Study(model, demand_of(model.attachment.graph, sessions), Profile())
+    return Study(model, demand_of(model.attachment.graph, sessions, measured or {}), Profile())
 
 
-def demand_of(flat: FlatGraph, sessions: dict[int, int]) -> Demand:
+def demand_of(flat: FlatGraph, sessions: dict[int, int], measured: dict[int, int]) -> Demand:
     nodes = [flat.node(asn) for asn in sessions]
     return Demand(
         node=np.array(nodes, dtype=np.int32),
-        region=flat.region[nodes],
+        region=np.where(flat.region[nodes] == NO_REGION, len(flat.regions), flat.region[nodes]).astype(np.int16),
         sessions=np.array(list(sessions.values()), dtype=np.int64),
-        measured=np.full(len(nodes), NOT_MEASURED, dtype=np.int16),
+        measured=np.array([measured.get(asn, NOT_MEASURED) for asn in sessions], dtype=np.int16),
     )
 
 
@@ -77,6 +78,35 @@ def test_rows_assume_the_levels_that_they_were_made_for() -> None:
     book = made(study(LINKS, FLEET, {11: 100, 21: 200, 30: 300}), levels=(0, 1))
     assert book.steps[DEPREFER][0].flows == ()  # 30 is back at pop0's and depreferring both makes them equal
     assert book.steps[SHUT_DOWN][0].when == {"pop1": 1}
+
+
+def test_a_measurement_that_a_level_made_void_stays_so_on_the_next() -> None:
+    """11 was seen at pop1, which the model cannot explain: the first step takes it to pop0, the second to nowhere."""
+    links = graph([(10, 11), (20, 21), (40, 41)], [(10, 20), (40, 20), (10, 40)])
+    sites = replace(fleet((0, 10), (1, 20), (0, 40), regions=("east", "west")), name="two")
+    one = study(links, sites, {11: 100, 21: 100}, measured={11: 1})
+    first, second = {10: Announce.DEPREFERRED}, {10: Announce.DEPREFERRED, 40: Announce.DEPREFERRED}
+    rungs = [Level(name=str(number), upstreams=told) for number, told in enumerate(({}, first, second))]
+    rows = rows_of(one, (tuple(rungs), DEFAULT_LADDER), (0, 0))
+    assert rows[StepKey("pop0", 0, 1)][0].flows == (("pop1", "pop0", 0.5),)
+    assert rows[StepKey("pop0", 1, 0)][0].flows == (("pop0", "pop1", 1.0),)
+    assert rows[StepKey("pop0", 1, 2)][0].flows == rows[StepKey("pop0", 2, 1)][0].flows == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(world=worlds.worlds(worlds.plain, count=0), data=st.data())
+def test_a_step_back_moves_whom_the_step_moved_whatever_was_measured(world: worlds.World, data: st.DataObject) -> None:
+    pops = len(world.fleet.pops)
+    sessions = {int(asn): data.draw(st.integers(1, 50)) for asn in world.links.asns}
+    measured = {asn: data.draw(st.integers(NOT_MEASURED, pops - 1)) for asn in sessions}
+    rows = rows_of(study(world.links, world.fleet, sessions, measured), (DEFAULT_LADDER,) * pops, (0,) * pops)
+    assert len(dict(rows)) == 6 * pops
+    moves = rows.ground.moves
+    for key, there in moves.items():
+        here = moves[StepKey(key.pop, key.after, key.before)]
+        assert there.source.tolist() == here.target.tolist()
+        assert there.target.tolist() == here.source.tolist()
+        assert there.sessions.tolist() == here.sessions.tolist()
 
 
 def test_graceful_shutdown_asks_for_the_lowest_preference_and_withdrawn_says_nothing() -> None:

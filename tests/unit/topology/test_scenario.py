@@ -12,6 +12,7 @@ from topology.scenario import Crowd, Diurnal, EventKind
 
 SHIPPED = Path(__file__).parents[2] / "data" / "topology" / "scenarios"
 HEAD = 'name = "x"\nduration = "1h"\ntick = "60s"\n[fleet]\npops = 3\n'
+EVENT = '[[event]]\nkind = "partition"\nat = "1m"\n'
 
 
 def load(folder: Path, text: str) -> scenario_file.Scenario:
@@ -82,6 +83,20 @@ def test_all_problems_are_listed_with_line_and_key_path(tmp_path: Path) -> None:
             HEAD + '[[event]]\nkind = "pop-failure"\nat = "1m"\nupstream = 7\n',
             ["s.toml:6: event[0]: an upstream goes with"],
         ),
+        (
+            HEAD.replace("pops = 3", f"pops = 3\nusers = {2**40}")
+            + '[[crowd]]\nregion = "europe"\nfrom = "1m"\nuntil = "9m"\nrise = 100\n' * 2,
+            ["s.toml:16: crowd[1].rise: brings up to 1.12e+16 users, more than"],
+        ),
+        (HEAD + EVENT + "pops = []\n", ["s.toml:9: event[0].pops: befalls nobody"]),
+        (
+            HEAD + EVENT + 'pops = ["pop001"]\nlargest = 1\n',
+            ["s.toml:6: event[0]: says twice whom it befalls: pops, largest"],
+        ),
+        (
+            HEAD + EVENT + 'largest = 1\nregion = "europe"\n',
+            ["s.toml:6: event[0]: says twice whom it befalls: largest, region"],
+        ),
         (HEAD + "[event]\nat = 1\n", ["s.toml:6: event: is not an array of tables"]),
     ],
 )
@@ -98,7 +113,7 @@ def test_a_fleet_with_a_capacity_of_zero_is_refused_with_the_line_of_its_own_fil
     )
     text = 'name = "x"\nduration = "1h"\ntick = "60s"\n[fleet]\nfile = "fleet.json"\n'
     found = problems(tmp_path, text)
-    assert found == [f"fleet.json:2: pops[0].capacity.sessions: 0 is not a whole number of 1..{2**62}"]
+    assert found == [f"fleet.json:2: pops[0].capacity.sessions: 0 is not a whole number of 1..{2**40}"]
 
 
 def test_a_file_that_is_not_there_is_a_problem_not_a_traceback(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,17 @@ from popctl.cli.main import run as popctl
 from popctl.model.playbook import StepKey
 from popctl.wire import playbook as wire
 from topology import scenario_file
+from topology.attach import attach
+from topology.bounds import MOST_BIT_S, MOST_HANDSHAKES_S, MOST_SESSIONS
+from topology.controllers import DoNothing, GuardedStrikes, Seen, ThreeStrikes
 from topology.controllers_popctl import Popctl
 from topology.demand import Profile
 from topology.errors import TopologyError
+from topology.fleet import Capacity
+from topology.generate import REGIONS
+from topology.model import Model
 from topology.scenario import Crowd, Event, EventKind, Internet, Network, Scenario, Sites, Telemetry
-from topology.simulation.build import CONTROLLERS, play, stage_of
+from topology.simulation.build import CONTROLLERS, Stage, play, stage_of
 from topology.simulation.record import Run
 from topology.simulation.run import Simulation
 from topology.simulation.streams import Streams
@@ -97,6 +104,23 @@ def test_an_upstream_that_no_pop_has_is_a_problem_before_anything_runs() -> None
         stage_of(replace(QUIET, events=(event,)))
 
 
+def test_a_fault_that_befalls_nobody_is_a_problem_before_anything_runs() -> None:
+    few = replace(QUIET, sites=Sites(pops=2, upstreams=1, users=20_000))
+    other = stage_of(few, engine="numpy").model.attachment.fleet.sessions[1].upstream
+    span = {"at_s": 0.0, "until_s": 60.0}
+    faults = (
+        Event(kind=EventKind.PARTITION, region="africa", **span),
+        Event(kind=EventKind.UPSTREAM_FAILURE, pops=("pop001",), upstream=other, **span),
+        Event(kind=EventKind.UPSTREAM_FAILURE, pops=("pop002",), upstream=other, **span),
+    )
+    with pytest.raises(TopologyError) as caught:
+        stage_of(replace(few, events=faults))
+    assert str(caught.value).splitlines() == [
+        "quiet: event[0].region: no PoP is in 'africa'",
+        f"quiet: event[1].upstream: none of its PoPs has a session with AS {other}",
+    ]
+
+
 def test_what_only_the_graph_knows_is_reported_with_the_line_of_the_scenario(tmp_path: Path) -> None:
     (tmp_path / "i.txt").write_text("# region|here|1 2\n1|2|-1\n", encoding="utf-8")
     (tmp_path / "f.json").write_text(
@@ -117,6 +141,59 @@ def test_what_only_the_graph_knows_is_reported_with_the_line_of_the_scenario(tmp
         f"{file}:9: crowd[0].region: 'there' is none of the AS graph's: here",
         f"{file}:16: event[0].upstream: no PoP has a session with AS 7",
     ]
+
+
+def test_no_fleet_is_made_on_a_graph_that_names_no_regions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """CAIDA's own files have none."""
+    (tmp_path / "i.txt").write_text("# source\n1|2|-1\n1|3|-1\n", encoding="utf-8")
+    file = tmp_path / "s.toml"
+    file.write_text(
+        'name = "s"\nduration = "20m"\ntick = "60s"\n[internet]\nfile = "i.txt"\n[fleet]\npops = 5\n', encoding="utf-8"
+    )
+    assert popctl(["simulate", str(file)]) == 1
+    assert capsys.readouterr().err.lstrip() == (  # a progress bar may have begun a line
+        f"{file}:5: internet.file: names no regions, so no PoP can be placed: add lines `# region|NAME|ASN ASN ...` to "
+        "it, or give a [fleet] file\n"
+    )
+
+
+def test_the_largest_figures_of_all_are_counted_exactly() -> None:
+    """Capacities, users and crowds at their bounds, amid a fault that makes many wait: nothing leaves 64 bits."""
+    ample = Capacity(sessions=MOST_SESSIONS, bit_s=MOST_BIT_S, handshakes_s=MOST_HANDSHAKES_S)
+    crowds = tuple(Crowd(region=name, from_s=300.0, until_s=1800.0, rise=100.0) for name in REGIONS)
+    fault = Event(kind=EventKind.POP_FAILURE, at_s=600.0, until_s=1500.0, largest=1)
+    users = replace(QUIET.sites, users=MOST_SESSIONS)
+    still = crowded(stage_of(replace(QUIET, sites=users), engine="numpy"), ample)
+    assert [tick.lost for tick in play(still, "none").ticks] == [0] * QUIET.ticks
+    loud = replace(QUIET, sites=users, tick_s=300.0, duration_s=2400.0, crowds=crowds, events=(fault,))
+    for handshakes_s in (1, MOST_HANDSHAKES_S):
+        run = play(crowded(stage_of(loud, engine="numpy"), replace(ample, handshakes_s=handshakes_s)), "none")
+        assert all(tick.conserved for tick in run.ticks)
+        assert all(0 <= tick.waiting <= tick.lost <= tick.demand for tick in run.ticks)
+        assert max(tick.demand for tick in run.ticks) == MOST_SESSIONS * 101
+        assert any(tick.moved for tick in run.ticks)
+
+
+def test_who_waits_leaves_in_proportion_however_many_there_are() -> None:
+    """A million users and a million times as many are the same world on another scale."""
+    found = []
+    for scale in (1, 2**20):
+        scenario = replace(QUIET, sites=replace(QUIET.sites, users=2**20 * scale), crowds=(crowd(50.0),))
+        upstream = stage_of(scenario, engine="numpy").model.attachment.fleet.sessions[0].upstream
+        fault = Event(kind=EventKind.UPSTREAM_FAILURE, at_s=600.0, until_s=1200.0, upstream=upstream)
+        stage = stage_of(replace(scenario, events=(fault,)), engine="numpy")
+        ample = Capacity(sessions=MOST_SESSIONS, bit_s=MOST_BIT_S, handshakes_s=5000 * scale)
+        ticks = play(crowded(stage, ample), "none").ticks
+        assert any(tick.moved for tick in ticks[10:20])
+        found.append([tick.waiting / tick.demand for tick in ticks])
+    assert found[0] == pytest.approx(found[1], abs=0.001)
+
+
+def crowded(stage: Stage, capacity: Capacity) -> Stage:
+    """Give every PoP this capacity."""
+    fleet, graph = stage.model.attachment.fleet, stage.model.attachment.graph
+    same = replace(fleet, pops=tuple(replace(pop, capacity=capacity) for pop in fleet.pops))
+    return replace(stage, model=Model(attach(graph, same), stage.model.engine))
 
 
 def test_another_seed_is_another_world() -> None:
@@ -148,6 +225,49 @@ def test_failures_that_overlap_end_with_the_last_of_them() -> None:
     announced = [tick.announced_pops for tick in played(replace(QUIET, events=(first, second)), "none").ticks]
     assert announced[16] == announced[19] == 6
     assert announced[-1] == 8
+
+
+POP, UPSTREAM = EventKind.POP_FAILURE, EventKind.UPSTREAM_FAILURE
+
+
+@pytest.mark.parametrize(
+    ("faults", "wanted"),
+    [
+        ([(POP, 5, 25), (UPSTREAM, 2, 10)], [(2, 6, "one"), (7, 24, "all"), (25, 29, "")]),
+        ([(UPSTREAM, 2, 25), (POP, 5, 10)], [(2, 6, "one"), (7, 9, "all"), (10, 24, "one"), (25, 29, "")]),
+        ([(UPSTREAM, 2, 10), (UPSTREAM, 5, 20)], [(2, 19, "one"), (20, 29, "")]),
+        ([(UPSTREAM, 2, 20), (UPSTREAM, 5, 10)], [(2, 19, "one"), (20, 29, "")]),
+        ([(POP, 2, 10), (POP, 10, 20)], [(4, 19, "all"), (20, 29, "")]),
+        ([(POP, 2, 10), (POP, 9, 20)], [(4, 19, "all"), (20, 29, "")]),
+    ],
+    ids=["upstream back", "pop back", "first ends", "second ends", "one after the other", "overlapping"],
+)
+def test_what_a_fault_holds_down_no_other_fault_brings_back(
+    faults: list[tuple[EventKind, int, int]], wanted: list[tuple[int, int, str]]
+) -> None:
+    stage = stage_of(QUIET, engine="numpy")
+    fleet = stage.model.attachment.fleet
+    own = {index for index, one in enumerate(fleet.sessions) if one.pop == 0}
+    upstream = fleet.sessions[min(own)].upstream
+    down = {"": set(), "all": own, "one": {index for index in own if fleet.sessions[index].upstream == upstream}}
+    events = tuple(
+        Event(
+            kind=kind,
+            at_s=60.0 * start,
+            until_s=60.0 * end,
+            pops=(fleet.pops[0].name,),
+            upstream=upstream if kind is UPSTREAM else None,
+        )
+        for kind, start, end in faults
+    )
+    world = World(replace(QUIET, events=events), stage.model, stage.demand, Profile())
+    simulation = Simulation(world, DoNothing(fleet, 1))
+    found = []
+    for number in range(30):
+        simulation.tick(number)
+        found.append(set(world.unplugged))
+    for first, last, what in wanted:
+        assert found[first : last + 1] == [down[what]] * (last + 1 - first)
 
 
 def test_moved_sessions_wait_for_handshakes_and_count_as_lost_meanwhile() -> None:
@@ -203,6 +323,36 @@ def test_three_strikes_does_more_harm_than_doing_nothing_and_its_verdict_says_so
     assert strikes.lost_share > none.lost_share
     broken = {one.invariant for one in judge(strikes, none) if one.holds is False}
     assert Invariant.NO_HARM in broken
+
+
+@pytest.mark.parametrize("controller", [ThreeStrikes, GuardedStrikes])
+def test_three_strikes_strikes_three_times_after_every_hold_down(controller: type[ThreeStrikes]) -> None:
+    fleet = stage_of(QUIET, engine="numpy").model.attachment.fleet
+    one = controller(fleet, seed=1, tick_s=60.0)
+    levels = []
+    for look in range(60):
+        still = np.zeros(len(fleet.pops))
+        tightness = still.copy()
+        tightness[0] = 1.5 if one.levels[0] == 0 else 0.0
+        every = np.ones(len(fleet.pops), dtype=bool)
+        one.turn(
+            Seen(
+                now_s=60.0 * look,
+                sessions=still,
+                bit_s=still,
+                handshakes_s=still,
+                metered=every,
+                connected=every,
+                alive=still + 1.0,
+                tightness=tightness,
+            )
+        )
+        levels.append(one.levels[0])
+    up = [len(list(group)) for level, group in groupby(levels) if level == 0]
+    assert len(up) >= 4
+    # The look that announces has not struck yet; the third strike withdraws.
+    assert up[0] == 2
+    assert up[1:-1] == [3] * len(up[1:-1])
 
 
 def test_a_row_of_the_simulated_playbook_says_what_the_step_then_does() -> None:
@@ -274,6 +424,9 @@ def test_the_command_compares_and_draws_and_tells_the_timeline(
         "text": found["seeds"][1]["verdict"][-1]["text"],
     }
     assert picture.read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    first = picture.read_bytes()
+    popctl([*command, "--plot", str(picture)])
+    assert picture.read_bytes() == first
 
 
 def test_the_command_lists_what_is_wrong_with_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

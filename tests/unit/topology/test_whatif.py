@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from topology.demand import NOT_MEASURED, Demand, Profile
 from topology.engine import engine_named
 from topology.flat import compile_links
 from topology.fleet import FAR_KM, Fleet, Place, distance_km
+from topology.links import AsLinks
 from topology.model import Model
 from topology.whatif import Answer, Danger, Finding, Study
 
@@ -30,8 +33,10 @@ FLEET = fleet((0, 10), (1, 20), regions=("east", "west"))
 PROFILE = Profile(bit_s_per_session=1000, handshake_interval_s=100, reconnect_window_s=10)
 
 
-def study(sessions: dict[int, int], sites: Fleet = FLEET, measured: dict[int, int] | None = None) -> Study:
-    model = Model(attach(compile_links(LINKS), sites), engine_named("auto"))
+def study(
+    sessions: dict[int, int], sites: Fleet = FLEET, measured: dict[int, int] | None = None, links: AsLinks = LINKS
+) -> Study:
+    model = Model(attach(compile_links(links), sites), engine_named("auto"))
     flat = model.attachment.graph
     nodes = [flat.node(asn) for asn in sessions]
     seen = [(measured or {}).get(asn, NOT_MEASURED) for asn in sessions]
@@ -109,6 +114,20 @@ def test_withdrawing_everything_is_unsafe() -> None:
     answer = study({11: 1, 21: 1}).withdraw([0, 1])
     assert answer.unreached_after == 2
     assert answer.findings == (Finding(danger=Danger.NOTHING_ANNOUNCED), Finding(danger=Danger.UNREACHED))
+
+
+def test_sessions_that_lose_their_pop_are_a_danger_even_if_as_many_find_one() -> None:
+    """200 passes nothing on to 201 while pop0's no-export wins there; without it pop1's route reaches 201, not 202."""
+    links = graph([(200, 201), (300, 202)], [], region_of=dict.fromkeys((200, 201, 202, 300), "east"))
+    hidden, longer = Announcement(no_export=True), Announcement(prepend=1)
+    plain = fleet((0, 200), (0, 300), (1, 200))
+    told = [
+        replace(one, announcement=new)
+        for one, new in zip(plain.sessions, (hidden, Announcement(), longer), strict=True)
+    ]
+    answer = study({201: 100, 202: 100}, replace(plain, sessions=tuple(told)), links=links).withdraw([0])
+    assert (answer.unreached_before, answer.unreached_after, answer.lost) == (100, 100, 100)
+    assert answer.findings == (Finding(danger=Danger.UNREACHED),)
 
 
 def test_no_session_is_lost_or_made() -> None:
