@@ -62,6 +62,8 @@ class ExaBgpSpeaker:
         self._heard_at: Instant = 0.0
         self._listened_at: Instant = 0.0
         """All that had come by then was read."""
+        self._welcomed = False
+        """The latest connection got as far as the lease."""
         self._released = False
         self.renewals = 0
         """Lease renewals that the relay confirmed."""
@@ -88,12 +90,14 @@ class ExaBgpSpeaker:
             while not self._released:
                 self._actual = None
                 self._report()
+                self._welcomed = False
                 try:
                     await self._session()
                 except (OSError, SpeakerError, WireError) as error:
                     self._complain(error)
-                wait_s = _FIRST_WAIT_S if self._heard_at > self._clock() - self._lease_s else wait_s * 2
-                await asyncio.sleep(min(wait_s, _LONGEST_WAIT_S))
+                # Below the lease: a successor of whoever holds it has to be there in time.
+                wait_s = _FIRST_WAIT_S if self._welcomed else min(wait_s * 2, _LONGEST_WAIT_S, self._lease_s / 3)
+                await asyncio.sleep(wait_s)
         finally:
             self._on_actual = None
 
@@ -164,6 +168,7 @@ class ExaBgpSpeaker:
             return
         _LOG.info("connected to the relay", exabgp=welcome.exabgp, lease_s=welcome.lease_s)
         self.problem = ""
+        self._welcomed = True
         self._lease_s = welcome.lease_s
         self._renew_at = now + welcome.lease_s / 3
         self._control.connected(welcome, now)
