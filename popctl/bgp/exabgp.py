@@ -48,7 +48,7 @@ class ExaBgpSpeaker:
         alive: Callable[[], bool] = lambda: True,
         patience: Patience | None = None,
     ) -> None:
-        """`alive` is asked before every renewal: an agent that no longer decides must lose its lease."""
+        """`alive` is asked before a lease is taken or renewed: an agent that no longer decides must lose its lease."""
         self._pop = pop
         self._clock = clock
         self._alive = alive
@@ -121,7 +121,10 @@ class ExaBgpSpeaker:
     # ------------------------------------------------------------------------------------------------- connection
 
     async def _session(self) -> None:
-        """Connect and stay until the connection ends. Raises what ended it."""
+        """Connect and stay until the connection ends. Raises what ended it, or why there is none."""
+        if not self._released and not self._alive():
+            # Whoever says hello gets the whole lease again, and what was wanted last would be announced for it.
+            raise RelayGoneError("this agent no longer decides: it takes no lease")
         loop = asyncio.get_running_loop()
         wire = _Wire(self._take, self._turn, loop.create_future())
         await loop.create_unix_connection(lambda: wire, str(self._pop.paths.relay_socket))

@@ -107,14 +107,38 @@ async def test_a_released_lease_runs_out_without_a_successor() -> None:
 
 
 async def test_an_agent_that_breathes_but_no_longer_decides_loses_its_lease() -> None:
-    deciding = [True]
+    """And takes none again: it would announce for another lease what it wanted when it last decided."""
+    deciding = True
+    asked = 0
+
+    def alive() -> bool:
+        nonlocal asked
+        asked += 1
+        return deciding
+
     with edge() as e:
-        async with speaking(e.exabgp.pop, alive=lambda: deciding[0]) as spoken:
+        async with speaking(e.exabgp.pop, alive=alive) as spoken:
             await spoken.inherited()
             await spoken.set_and_prove(BOTH)
             await eventually_async(lambda: both_at(e))
-            deciding[0] = False
+            deciding = False
             await eventually_async(lambda: not e.bird.routes(), within_s=BOUND_S)
+            before, enough = (e.bird.imports("edge4"), e.bird.imports("edge6")), asked + 10
+            # It is asked three times a lease, connected or not.
+            await eventually_async(lambda: asked >= enough)
+            assert (e.bird.imports("edge4"), e.bird.imports("edge6")) == before
+            assert not e.bird.routes()
+            assert spoken.speaker.problem == "this agent no longer decides: it takes no lease"
+            deciding = True
+            await eventually_async(lambda: both_at(e))
+
+
+async def test_an_agent_that_never_decided_again_can_still_give_its_lease_back() -> None:
+    with edge() as e:
+        async with speaking(e.exabgp.pop, alive=lambda: False) as spoken:
+            await eventually_async(lambda: "takes no lease" in spoken.speaker.problem)
+            await spoken.speaker.release()
+        greeted(e.exabgp.socket).close()
 
 
 async def test_an_agent_that_is_busy_without_a_break_keeps_its_lease() -> None:
