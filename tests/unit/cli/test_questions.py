@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from popctl.cli.check import owner_of
 from popctl.cli.client import AgentClient, PermissionDeniedError
 from popctl.cli.reach import UnixReach
 from popctl.model.observation import Outcome
@@ -168,6 +169,32 @@ async def test_check_write_for_a_user_that_does_not_exist_writes_nothing(tmp_pat
     result = await popctl("check", str(GOOD), "--write", str(tmp_path / "out"), "--user", "no-such-user")
     assert (result.code, "no such user" in result.err) == (1, True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+async def test_check_write_as_root_gives_the_secrets_to_the_user_that_exabgp_runs_as(tmp_path: Path) -> None:
+    """Mode 0600 and root's: ExaBGP would not even start."""
+    nobody = pwd.getpwuid(NOBODY)
+    result = await popctl("check", str(GOOD), "--write", str(tmp_path / "out"), "--user", nobody.pw_name)
+    assert (result.code, result.err) == (0, "")
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in listing(tmp_path / "out")}
+    assert owners.pop("exabgp.conf") == (nobody.pw_uid, nobody.pw_gid)
+    assert set(owners.values()) == {(0, 0)}, "ExaBGP reads the others and need not change them"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_only_root_writes_the_secrets_of_another_user() -> None:
+    """In this process: another user may not even be able to read the interpreter."""
+    os.seteuid(NOBODY)
+    try:
+        assert owner_of(pwd.getpwuid(NOBODY).pw_name) == (None, ())
+        owner, problems = owner_of("root")
+    finally:
+        os.seteuid(0)
+    assert owner is None
+    assert [(one.path, one.found, one.problem) for one in problems] == [
+        ("--user", "root", "only root can write a secret file for another user")
+    ]
 
 
 def listing(directory: Path) -> list[Path]:
