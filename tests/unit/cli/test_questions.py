@@ -197,6 +197,35 @@ def test_only_root_writes_the_secrets_of_another_user() -> None:
     ]
 
 
+async def test_check_takes_or_names_a_key_of_any_character_and_never_shows_it(tmp_path: Path) -> None:
+    """One neighbour for each printable character of ASCII, so that ExaBGP judges all that pass."""
+
+    def neighbor(number: int) -> str:
+        key = tmp_path / f"{number}.md5"
+        key.touch(mode=0o600)
+        key.write_text(f"hush{chr(number)}tail")
+        text = GOOD_TEXT.partition("neighbors:\n")[2].partition("services:")[0]
+        return text.replace("address: 192.0.2.1\n", f"address: 192.0.2.{number}\n", 1) + f"    md5_file: {key}\n"
+
+    def config(numbers: list[int]) -> Path:
+        before, _, rest = GOOD_TEXT.partition("neighbors:\n")
+        path = tmp_path / "pop.yaml"
+        path.write_text(
+            f"{before}neighbors:\n{''.join(map(neighbor, numbers))}services:{rest.partition('services:')[2]}"
+        )
+        return path
+
+    numbers = list(range(ord(" "), 127))
+    everything = await popctl("check", str(config(numbers)), "--json")
+    refused = [numbers.index(ord(one)) for one in "\"'\\"]
+    assert [one["path"] for one in everything.json["problems"]] == [f"neighbors[{one}].md5_file" for one in refused]
+    assert "quotation mark" in everything.json["problems"][0]["problem"]
+    rest = await popctl("check", str(config([one for one in numbers if chr(one) not in "\"'\\"])))
+    assert (rest.code, rest.err) == (0, "")
+    assert "hush" not in everything.out + rest.out
+    assert "tail" not in everything.out + rest.out
+
+
 def listing(directory: Path) -> list[Path]:
     return sorted(directory.iterdir())
 
