@@ -75,7 +75,7 @@ def test_the_few_forms_are_accepted(config: object, line: str) -> None:
         f"{ANNOUNCE} med -1",
         f"{ANNOUNCE} med 01",
         f"{ANNOUNCE} med 4294967296",
-        f"{ANNOUNCE} med {'9' * 5000}",
+        pytest.param(f"{ANNOUNCE} med {'9' * 5000}", id="a number of 5000 digits"),
         f"{ANNOUNCE} med 1 as-path [ 65010 ]",
         f"{ANNOUNCE} med 1 med 2",
         f"{ANNOUNCE} as-path [ ]",
