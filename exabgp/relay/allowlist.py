@@ -62,11 +62,11 @@ def check(config: Config, line: str) -> None:
     if line in SHOW:
         return
     match line.split(" "):
+        # Any neighbour and prefix: taking a route back is safe, and a leftover of an older allowlist must be removable.
         case ["neighbor", peer, "teardown", "2" | "3" | "4"]:
-            _listed("neighbor", peer, config.neighbors)
+            _canonical(peer, ipaddress.ip_address)
         case ["neighbor", peer, "withdraw", "route", prefix, "next-hop", next_hop]:
-            # Any prefix: taking a route back is safe, and a leftover of an older allowlist must be removable.
-            _listed("neighbor", peer, config.neighbors)
+            _canonical(peer, ipaddress.ip_address)
             _canonical(prefix, ipaddress.ip_network)
             _canonical(next_hop, ipaddress.ip_address)
         case ["neighbor", peer, "announce", "route", prefix, "next-hop", next_hop, *attributes]:
@@ -115,7 +115,8 @@ def _bracketed(rest: deque[str]) -> list[str]:
 
 def _number(rest: deque[str]) -> None:
     word = rest.popleft() if rest else ""
-    if not word.isdigit() or str(int(word)) != word or int(word) > 0xFFFF_FFFF:  # noqa: PLR2004 - 32 bits
+    # The length first: Python reads no number of thousands of digits.
+    if len(word) > 10 or not word.isdigit() or str(int(word)) != word or int(word) > 0xFFFF_FFFF:  # noqa: PLR2004 - 32 bits
         raise RefusedError(f"{word!r} is not a 32-bit number")
 
 

@@ -9,6 +9,8 @@ import signal
 import socket
 import struct
 import time
+from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROTOCOL = 1
+REFUSED_MOST = 8
+"""Refused connections that are kept until they have spoken."""
 
 
 class Relay:
@@ -31,6 +35,7 @@ class Relay:
         self._config = config
         self._guard_fd = guard_fd
         self._agent: Agent | None = None
+        self._refused: deque[socket.socket] = deque()
         self._purge: Purge | None = None
         self._deadline = time.monotonic() + config.lease_s
         self._expired = False
@@ -119,10 +124,28 @@ class Relay:
         refusal = self._refusal(conn)
         if refusal:
             newcomer.send({"type": "refused", **refusal})
-            conn.close()
+            self._see_off(conn)
             return
         self._close_agent()
         self._agent = newcomer
+
+    def _see_off(self, conn: socket.socket) -> None:
+        """Close a refused connection after its hello: whoever still writes when it closes never reads the reason."""
+        with contextlib.suppress(OSError):
+            conn.shutdown(socket.SHUT_WR)
+        self._refused.append(conn)
+        _register(self._selector, conn, selectors.EVENT_READ, partial(self._forget, conn))
+        if len(self._refused) > REFUSED_MOST:
+            self._forget(self._refused[0])
+
+    def _forget(self, conn: socket.socket) -> None:
+        if conn not in self._refused:
+            return
+        with contextlib.suppress(OSError):
+            conn.recv(1 << 16)
+        self._refused.remove(conn)
+        _register(self._selector, conn, 0, self._accept)
+        conn.close()
 
     def _refusal(self, conn: socket.socket) -> dict[str, str]:
         _, uid, _ = struct.unpack("3i", conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from popctl.bgp import flight
-from popctl.bgp.flight import Announce, Entry, Order, Patience, ReadNeighbors, ReadRoutes, Withdraw
+from popctl.bgp.flight import Announce, Entry, Order, Patience, ReadNeighbors, ReadRoutes, Teardown, Withdraw
 from popctl.bgp.told import UNKNOWN, Link, Unknown
 from popctl.model.desired import Actual
 from popctl.model.instant import NEVER, Instant
@@ -125,6 +125,9 @@ class Control:
                 raise WireError(f"ExaBGP does not tell its state: {answer.result}", found=answer.detail)
             case Announce(key=key) | Withdraw(key=key):
                 self._settle_answer(key, answer.number, target, now, done=done)
+            case Teardown() if answer.result is Result.REFUSED:
+                for key in [key for key, number in self._current.items() if number == answer.number]:
+                    self._settle_answer(key, answer.number, target, now, done=False)
             case _:
                 pass
 

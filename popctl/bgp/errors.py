@@ -15,7 +15,7 @@ class RelayRefusedError(SpeakerError):
 
 
 class RelayGoneError(SpeakerError):
-    """The connection to the relay ended, or nothing came over it for a whole lease."""
+    """There is no connection to the relay: it ended, was silent for a whole lease, or is not for us to make."""
 
 
 class ExaBgpMissingError(SpeakerError):

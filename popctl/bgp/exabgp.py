@@ -48,7 +48,7 @@ class ExaBgpSpeaker:
         alive: Callable[[], bool] = lambda: True,
         patience: Patience | None = None,
     ) -> None:
-        """`alive` is asked before every renewal: an agent that no longer decides must lose its lease."""
+        """`alive` is asked before a lease is taken or renewed: an agent that no longer decides must lose its lease."""
         self._pop = pop
         self._clock = clock
         self._alive = alive
@@ -62,6 +62,8 @@ class ExaBgpSpeaker:
         self._heard_at: Instant = 0.0
         self._listened_at: Instant = 0.0
         """All that had come by then was read."""
+        self._welcomed = False
+        """The latest connection got as far as the lease."""
         self._released = False
         self.renewals = 0
         """Lease renewals that the relay confirmed."""
@@ -88,12 +90,14 @@ class ExaBgpSpeaker:
             while not self._released:
                 self._actual = None
                 self._report()
+                self._welcomed = False
                 try:
                     await self._session()
                 except (OSError, SpeakerError, WireError) as error:
                     self._complain(error)
-                wait_s = _FIRST_WAIT_S if self._heard_at > self._clock() - self._lease_s else wait_s * 2
-                await asyncio.sleep(min(wait_s, _LONGEST_WAIT_S))
+                # Below the lease: a successor of whoever holds it has to be there in time.
+                wait_s = _FIRST_WAIT_S if self._welcomed else min(wait_s * 2, _LONGEST_WAIT_S, self._lease_s / 3)
+                await asyncio.sleep(wait_s)
         finally:
             self._on_actual = None
 
@@ -117,7 +121,10 @@ class ExaBgpSpeaker:
     # ------------------------------------------------------------------------------------------------- connection
 
     async def _session(self) -> None:
-        """Connect and stay until the connection ends. Raises what ended it."""
+        """Connect and stay until the connection ends. Raises what ended it, or why there is none."""
+        if not self._released and not self._alive():
+            # Whoever says hello gets the whole lease again, and what was wanted last would be announced for it.
+            raise RelayGoneError("this agent no longer decides: it takes no lease")
         loop = asyncio.get_running_loop()
         wire = _Wire(self._take, self._turn, loop.create_future())
         await loop.create_unix_connection(lambda: wire, str(self._pop.paths.relay_socket))
@@ -164,6 +171,7 @@ class ExaBgpSpeaker:
             return
         _LOG.info("connected to the relay", exabgp=welcome.exabgp, lease_s=welcome.lease_s)
         self.problem = ""
+        self._welcomed = True
         self._lease_s = welcome.lease_s
         self._renew_at = now + welcome.lease_s / 3
         self._control.connected(welcome, now)

@@ -141,8 +141,12 @@ def answered(entry: Entry, now: Instant, patience: Patience) -> Entry:
 
 
 def rejected(entry: Entry, now: Instant, patience: Patience) -> Entry:
-    """Take an `error` or a refusal of the change in flight: nothing changed, and trying harder changes nothing."""
-    return replace(entry, flight=None, attempts=entry.attempts + 1, failed=True, not_before=now + patience.again_s)
+    """Take an `error` or a refusal of the change in flight: nothing changed, and trying harder changes nothing.
+
+    However often: only silence leads beyond a session reset, because whoever refuses works.
+    """
+    attempts = min(entry.attempts + 1, len(patience.echo_s))
+    return replace(entry, flight=None, attempts=attempts, failed=True, not_before=now + patience.again_s)
 
 
 def judged(entry: Entry, patience: Patience, heard: Instant) -> Entry:

@@ -13,13 +13,14 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from popctl.model.md5_key import MD5_KEY_MOST, md5_key_flaw
+
 if TYPE_CHECKING:
     from popctl.model.pop import Neighbor, Pop
 
 CONF, SETTINGS, ENVIRONMENT, RELAY = "exabgp.conf", "exabgp.ini", "exabgp.env", "relay.json"
 MODES: Mapping[str, int] = {CONF: 0o600, SETTINGS: 0o644, ENVIRONMENT: 0o644, RELAY: 0o644}
 
-_MD5_MOST = 80
 _TTL_MOST = 255
 
 
@@ -121,8 +122,8 @@ def _transport(neighbor: Neighbor) -> Iterator[str]:
 
 
 def _password(text: str, where: str) -> str:
-    if not 0 < len(text) <= _MD5_MOST or not (text.isascii() and text.isprintable()) or set(text) & set('"\\'):
-        raise RenderError(where, f"an MD5 key is 1 to {_MD5_MOST} printable ASCII characters without quotes and \\")
+    if md5_key_flaw(text):
+        raise RenderError(where, f"an MD5 key is 1 to {MD5_KEY_MOST} printable ASCII characters without quotes and \\")
     return text
 
 

@@ -15,6 +15,7 @@ from popctl.bgp.render import CONF, MODES, RELAY, SETTINGS
 
 OLDEST, TOO_NEW = (5, 0, 14), (6,)
 _TIMEOUT_S = 20.0
+_KEY = re.compile(r'^\s*md5-password "([^"]+)"', re.MULTILINE)
 
 
 def find() -> tuple[str, ...]:
@@ -44,6 +45,8 @@ def version(program: Sequence[str]) -> str:
 def validate(files: Mapping[str, str], program: Sequence[str] | None = None) -> tuple[str, ...]:
     """Run `exabgp validate` on the rendered files; return what it complains about, nothing when all is well.
 
+    ExaBGP quotes what it does not understand; MD5 keys are blanked in that.
+
     Raises:
         ExaBgpMissingError: there is no ExaBGP to ask.
     """
@@ -59,7 +62,7 @@ def validate(files: Mapping[str, str], program: Sequence[str] | None = None) -> 
         done = _run(program, "validate", "-n", "-r", str(directory / CONF), environment=environment)
     if done.returncode == 0:
         return ()
-    return _complaints(done, directory) or (f"exit status {done.returncode}",)
+    return _blanked(_complaints(done, directory), files[CONF]) or (f"exit status {done.returncode}",)
 
 
 def _complaints(done: subprocess.CompletedProcess[str], directory: Path) -> tuple[str, ...]:
@@ -69,6 +72,13 @@ def _complaints(done: subprocess.CompletedProcess[str], directory: Path) -> tupl
         # Its settings are read before its error handling is up, such as a user that this host does not have.
         return (done.stderr.strip().splitlines()[-1].strip(),)
     return tuple(dict.fromkeys(lines))
+
+
+def _blanked(lines: tuple[str, ...], configuration: str) -> tuple[str, ...]:
+    # The longest first: one key may be a part of another.
+    for key in sorted(set(_KEY.findall(configuration)), key=len, reverse=True):
+        lines = tuple(line.replace(key, "...") for line in lines)
+    return lines
 
 
 def _run(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from cyclopts import Parameter
 
@@ -47,7 +47,7 @@ def check(
         Folder for what ExaBGP and the relay need: exabgp.conf (mode 0600), exabgp.ini, exabgp.env, relay.json.
         Written only when there is no problem.
     user
-        User that ExaBGP runs as.
+        User that ExaBGP runs as; exabgp.conf will be that user's. Only root can write it for somebody else.
     """
     from popctl.config.errors import ConfigError  # noqa: PLC0415
     from popctl.config.load import load  # noqa: PLC0415
@@ -59,13 +59,14 @@ def check(
     problems, files = _generate(pop, write or DEFAULT_DIRECTORY, user)
     # Only a host that ran it has a record; elsewhere there is nothing to contradict.
     problems = (*_ids(pop), *problems, *_playbook(pop))
-    if write is not None and not _exists(user):
-        remedy = "create it, or name another one with --user"
-        problems = (*problems, _problem("--user", user, "no such user on this host", remedy))
+    owner: Owner | None = None
+    if write is not None:
+        owner, refusals = owner_of(user)
+        problems = (*problems, *refusals)
     written: tuple[Path, ...] = ()
     if write is not None and not problems:
         try:
-            written = tuple(_write(write, files))
+            written = tuple(_write(write, files, owner))
         except OSError as error:
             problems = (_problem(str(write), str(error), "cannot be written", "name a folder that can be written"),)
     return _say(file, problems, written, as_json=json)
@@ -139,12 +140,26 @@ def _installation(directory: Path, user: str) -> Installation:
     )
 
 
-def _exists(user: str) -> bool:
+class Owner(NamedTuple):
+    """Whom a file is given to."""
+
+    uid: int
+    gid: int
+
+
+def owner_of(user: str) -> tuple[Owner | None, tuple[Problem, ...]]:
+    """Return whom the secret file must be given to, None for nobody else; or why that cannot be."""
     try:
-        pwd.getpwnam(user)
+        known = pwd.getpwnam(user)
     except KeyError:
-        return False
-    return True
+        remedy = "create it, or name another one with --user"
+        return None, (_problem("--user", user, "no such user on this host", remedy),)
+    if os.geteuid() == 0:
+        return Owner(known.pw_uid, known.pw_gid), ()
+    if known.pw_uid == os.geteuid():
+        return None, ()
+    remedy = "run this as root, or as the user that ExaBGP runs as"
+    return None, (_problem("--user", user, "only root can write a secret file for another user", remedy),)
 
 
 def _exabgp() -> tuple[str, ...] | None:
@@ -162,8 +177,8 @@ def _exabgp() -> tuple[str, ...] | None:
     return (sys.executable, "-P", "-m", "exabgp")
 
 
-def _write(directory: Path, files: Mapping[str, str]) -> Iterator[Path]:
-    from popctl.bgp.render import MODES  # noqa: PLC0415
+def _write(directory: Path, files: Mapping[str, str], owner: Owner | None) -> Iterator[Path]:
+    from popctl.bgp.render import CONF, MODES  # noqa: PLC0415
 
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -172,6 +187,9 @@ def _write(directory: Path, files: Mapping[str, str]) -> Iterator[Path]:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, MODES[name])
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
             os.fchmod(descriptor, MODES[name])
+            if owner is not None and name == CONF:
+                # Only its owner can read it, and ExaBGP is not root.
+                os.fchown(descriptor, *owner)
             file.write(text)
             file.flush()
             os.fsync(descriptor)

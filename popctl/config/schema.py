@@ -89,7 +89,8 @@ class Neighbor(Section):
     families: list[FamilyName] = Field(min_length=1, description="Unicast address families to negotiate.")
     next_hops: NextHops = Field(description="Next hop for every family; there is no `next-hop self`.")
     md5_file: SecretFile | None = Field(
-        default=None, description="File with the TCP MD5 key (RFC 2385), at most 80 characters."
+        default=None,
+        description="File with the TCP MD5 key (RFC 2385), at most 80 characters, no quotation marks or backslashes.",
     )
     ttl_security: int | None = Field(
         default=None,

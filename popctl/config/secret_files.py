@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from popctl.config.errors import KeyPath, Problem, render_path
+from popctl.model.md5_key import md5_key_flaw
 from popctl.model.pop import Secret
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from popctl.config.shape import Parts
 
 _MAX_BYTES = 4096
-_MD5_MAX = 80
 
 
 class SecretFileError(Exception):
@@ -77,12 +77,9 @@ def _one_line(content: bytes) -> str:
 
 
 def _check_md5(key: str) -> None:
-    remedy = "agree on another key with the neighbour"
-    if not key.isascii():
-        raise SecretFileError("the key has characters outside ASCII, which routers encode differently", remedy)
-    if len(key) > _MD5_MAX:
-        problem = f"the key has {len(key)} characters; TCP MD5 (RFC 2385) on Linux takes at most {_MD5_MAX}"
-        raise SecretFileError(problem, remedy)
+    flaw = md5_key_flaw(key)
+    if flaw:
+        raise SecretFileError(flaw, "agree on another key with the neighbour")
 
 
 def collect(parts: Parts, read: SecretReader) -> tuple[Secrets, tuple[Problem, ...]]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DATAGRAM_BYTES_MAX: Final = 8192
 """More than any IKE or L2TP control message of a probe; a longer datagram is garbage."""
 
+READS_MOST: Final = 64
+"""How many datagrams are taken off one socket in a row: a peer that floods us must not hold the whole loop."""
+
 _SOL_RAW: Final = 255
 _ICMP_FILTER: Final = 1
 _ICMP6_FILTER: Final = 1
@@ -53,7 +56,8 @@ class Channel:
         """Received datagrams start with the IPv4 header, as on every raw IPv4 socket."""
         self.run: Run | None = None
         self.broken = False
-        """The kernel refused to send or receive; open a new one, as routes and addresses may have changed."""
+        """Open a new one: the kernel refused to send or receive, as routes and addresses may have changed, or there is
+        no end to what was received."""
         self.local: Address = ip_address(sock.getsockname()[0])
         self.remote: Address = remote
 
@@ -62,14 +66,18 @@ class Channel:
         self.broken = self.broken or not isinstance(error, ConnectionRefusedError)
 
     def drain(self) -> None:
-        """Throw away what an earlier run left: late answers, and an ICMP error that one of its datagrams met."""
-        while True:
+        """Throw away what an earlier run left: late answers, and an ICMP error that one of its datagrams met.
+
+        With more left than one reads in a row the socket is `broken`: it would mix the runs.
+        """
+        for _ in range(READS_MOST):
             try:
                 self.sock.recv(DATAGRAM_BYTES_MAX)
             except BlockingIOError:
                 return
             except OSError:
                 continue  # reading the error cleared it
+        self.broken = True
 
 
 def open_channel(target: Target) -> Channel:

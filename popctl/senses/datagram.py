@@ -92,6 +92,7 @@ class DatagramProber:
         if channel is not None:
             if channel.run is not None:
                 raise RuntimeError("this probe is running already")
+            channel.drain()
             if known == target and not channel.broken:
                 return channel
             self.forget(target.key)

@@ -25,11 +25,21 @@ async def run_probe(probers: Probers, target: Target, *, deadline: Instant, cloc
     prober = probers.get(type(target.method))
     if prober is None:
         return unknown(Reason.PROBE_ERROR, f"no prober for {type(target.method).__name__}")
+    noticed_at = deadline
+
+    def notice() -> None:
+        nonlocal noticed_at
+        noticed_at = clock()
+
+    # Beside the limit, because the limit is heard of only after the prober has cleaned up, which may take its time.
+    alarm = asyncio.get_running_loop().call_later(deadline - clock(), notice)
     try:
         async with asyncio.timeout(deadline - clock()) as limit:
             return await prober.run(target, deadline=deadline)
     except TimeoutError as error:
         # The prober's own TimeoutError is an ETIMEDOUT of the kernel, or a bug of the prober.
-        return timed_out(late_s=clock() - deadline) if limit.expired() else result_of(error)
+        return timed_out(late_s=noticed_at - deadline) if limit.expired() else result_of(error)
     except Exception as error:  # noqa: BLE001 - the boundary: whatever a prober raises says nothing about the backend
         return result_of(error)
+    finally:
+        alarm.cancel()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from popctl.model.instant import NEVER, Instant
 from popctl.model.reason import Reason
-from popctl.senses.channel import DATAGRAM_BYTES_MAX, Channel
+from popctl.senses.channel import DATAGRAM_BYTES_MAX, READS_MOST, Channel
 from popctl.senses.failure import LATE_S, result_of, timed_out
 from popctl.senses.prober import Result, failed
 from popctl.wire.errors import WireError
@@ -121,7 +121,7 @@ class DatagramEngine:
             OSError: the first datagram could not be sent; `done` is not called.
         """
         first = exchange.start()
-        channel.drain()
+        channel.drain()  # of what came while the exchange made its keys
         run = Run(channel, exchange, now=self._clock(), deadline=deadline, done=done)
         run.sent = (first,)
         _send_first(channel, first)
@@ -266,8 +266,9 @@ class DatagramEngine:
     def _step(self, run: Run, when: Instant, now: Instant) -> None:
         run.late_s = max(run.late_s, now - when)
         if now >= run.deadline:
-            while run.done is not None and self._read(run.channel):
-                pass  # behind strangers' datagrams the answer may wait
+            for _ in range(READS_MOST):  # behind strangers' datagrams the answer may wait
+                if run.done is None or not self._read(run.channel):
+                    break
             if run.done is not None:
                 self._time_out(run)
             return

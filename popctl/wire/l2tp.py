@@ -20,6 +20,8 @@ _CONTROL_MASK = 0xCB0F
 """T, L, S, O, P and version; reserved bits are ignored on receipt."""
 _MANDATORY, _HIDDEN, _RESERVED, _LENGTH = 0x8000, 0x4000, 0x3C00, 0x03FF
 _DIGEST = 16
+AVPS_MOST = 64
+"""Of one message. The largest of a control connection has some 15; thousands of empty ones would fit a datagram."""
 
 
 class MessageType(IntEnum):
@@ -114,7 +116,11 @@ def decode(datagram: bytes) -> ControlMessage:
 def _decode_avps(datagram: bytes) -> tuple[Avp, ...]:
     avps: list[Avp] = []
     at, end = _HEADER.size, len(datagram)
+    left = AVPS_MOST
     while at < end:
+        if not left:
+            raise WireError(f"more than {AVPS_MOST} AVPs", found=datagram[at:], offset=at)
+        left -= 1
         if at + _AVP.size > end:
             raise WireError("AVP truncated", found=datagram[at:], offset=at)
         bits, vendor, kind = _AVP.unpack_from(datagram, at)

@@ -168,6 +168,10 @@ class RelayClient:
         line = self._file.readline()
         return json.loads(line) if line else {}
 
+    def wait(self) -> None:
+        """Wait until the relay has said something, or closed."""
+        self._socket.recv(1, socket.MSG_PEEK)
+
     def until(self, kind: str) -> dict[str, Any]:
         """Return the next message of a kind; events on the way are kept."""
         while True:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import ExitStack
+from itertools import pairwise
 
 import pytest
+from structlog.testing import capture_logs
 
 from popctl.model.pop import Lease
 from popctl.model.route import route_table
@@ -18,6 +21,7 @@ from tests.pops import VIP4, VIP6
 pytestmark = pytest.mark.peer
 
 BOUND_S = LEASE_S + 1.0
+LONG_LEASE = Lease(duration_s=30.0)
 DROP_AT_ONCE_S = 0.5
 
 
@@ -103,14 +107,38 @@ async def test_a_released_lease_runs_out_without_a_successor() -> None:
 
 
 async def test_an_agent_that_breathes_but_no_longer_decides_loses_its_lease() -> None:
-    deciding = [True]
+    """And takes none again: it would announce for another lease what it wanted when it last decided."""
+    deciding = True
+    asked = 0
+
+    def alive() -> bool:
+        nonlocal asked
+        asked += 1
+        return deciding
+
     with edge() as e:
-        async with speaking(e.exabgp.pop, alive=lambda: deciding[0]) as spoken:
+        async with speaking(e.exabgp.pop, alive=alive) as spoken:
             await spoken.inherited()
             await spoken.set_and_prove(BOTH)
             await eventually_async(lambda: both_at(e))
-            deciding[0] = False
+            deciding = False
             await eventually_async(lambda: not e.bird.routes(), within_s=BOUND_S)
+            before, enough = (e.bird.imports("edge4"), e.bird.imports("edge6")), asked + 10
+            # It is asked three times a lease, connected or not.
+            await eventually_async(lambda: asked >= enough)
+            assert (e.bird.imports("edge4"), e.bird.imports("edge6")) == before
+            assert not e.bird.routes()
+            assert spoken.speaker.problem == "this agent no longer decides: it takes no lease"
+            deciding = True
+            await eventually_async(lambda: both_at(e))
+
+
+async def test_an_agent_that_never_decided_again_can_still_give_its_lease_back() -> None:
+    with edge() as e:
+        async with speaking(e.exabgp.pop, alive=lambda: False) as spoken:
+            await eventually_async(lambda: "takes no lease" in spoken.speaker.problem)
+            await spoken.speaker.release()
+        greeted(e.exabgp.socket).close()
 
 
 async def test_an_agent_that_is_busy_without_a_break_keeps_its_lease() -> None:
@@ -135,6 +163,33 @@ def test_only_one_agent_at_a_time_and_a_closed_one_is_replaced_at_once() -> None
         assert (refusal["type"], refusal["reason"]) == ("refused", "fenced")
         first.close()
         greeted(e.exabgp.socket).close()
+
+
+def test_whoever_is_refused_can_still_say_hello_and_learns_why() -> None:
+    with edge(lease=LONG_LEASE) as e, greeted(e.exabgp.socket) as first, ExitStack() as others:
+        for say_hello in (True, False) * 10:
+            other = others.enter_context(RelayClient(e.exabgp.socket))
+            other.wait()
+            refusal = other.hello() if say_hello else other.receive()
+            assert (refusal["type"], refusal["reason"]) == ("refused", "fenced")
+        assert first.command("version") == "done", "a crowd of silent ones costs the agent nothing"
+
+
+async def test_an_agent_that_is_refused_asks_less_and_less_often_and_says_so_once() -> None:
+    attempts: list[float] = []
+
+    def alive() -> bool:
+        attempts.append(time.monotonic())
+        return True
+
+    with edge(lease=LONG_LEASE) as e, greeted(e.exabgp.socket) as first, capture_logs() as logs:
+        async with speaking(e.exabgp.pop, alive=alive) as spoken:
+            await eventually_async(lambda: len(attempts) > 6)
+            assert spoken.speaker.problem.startswith("the relay refuses: fenced")
+        waits = [later - earlier for earlier, later in pairwise(attempts)]
+        assert all(wait >= least for wait, least in zip(waits, (0.1, 0.2, 0.4, 0.8, 1.0, 1.0), strict=False))
+        assert [line["error"] for line in logs if line["log_level"] == "warning"] == [spoken.speaker.problem]
+        assert first.command("version") == "done"
 
 
 # --------------------------------------------------------------------------------------------------------- the relay

@@ -160,14 +160,15 @@ class DeepV1:
         if sa is None:
             raise WireError("no SA payload in message 2")
         chosen = v1.decode_sa(sa)
-        wanted = {_negotiated(transform) for transform in self._transforms}
-        if len(chosen) != 1 or _negotiated(chosen[0]) not in wanted:
+        offered = {_negotiated(transform): transform for transform in self._transforms}
+        agreed = offered.get(_negotiated(chosen[0])) if len(chosen) == 1 else None
+        if agreed is None:
             return self._end(failed("chose a transform that was not offered"))
-        attributes = dict(chosen[0].attributes)
-        group = attributes[Attribute.GROUP]
+        # From here on our own words: the answer has no say in what they mean.
+        attributes = dict(agreed.attributes)
         hash_name = keys_v1.HASHES[attributes[Attribute.HASH]]
         self._suite = keys_v1.Suite(key_bits=attributes[Attribute.KEY_BITS], hash_name=hash_name)
-        self._pair = dh.generate(group, self._entropy)
+        self._pair = dh.generate(attributes[Attribute.GROUP], self._entropy)
         self._cookie_r = header.spi_r
         self._state = _State.KE
         return self._send(self._main_mode((Payload(Kind.KE, self._pair.public), Payload(Kind.NONCE, self._nonce))))

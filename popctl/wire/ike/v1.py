@@ -74,6 +74,8 @@ class Attribute(IntEnum):
     KEY_BITS = 14
 
 
+_REPEATED = frozenset({Attribute.LIFE_TYPE, Attribute.LIFE_DURATION})
+"""In pairs: a lifetime in seconds and one in kilobytes. Anything else has one value, or no meaning."""
 AUTH_PSK = 1
 LIFE_SECONDS = 1
 DOI_IPSEC = 1
@@ -97,7 +99,7 @@ class Transform(NamedTuple):
     id: int = KEY_IKE
 
     def get(self, attribute: Attribute) -> int | None:
-        """Return the value of `attribute`, None without it."""
+        """Return the value of `attribute`, None without it; of a lifetime the first."""
         return next((value for kind, value in self.attributes if kind == attribute), None)
 
 
@@ -183,7 +185,8 @@ def _decode_transforms(body: bytes, count: int) -> tuple[Transform, ...]:
 
 def _decode_attributes(body: bytes) -> tuple[tuple[int, int], ...]:
     """Read data attributes (RFC 2408 section 3.3), short and long form."""
-    found = []
+    found: list[tuple[int, int]] = []
+    seen: set[int] = set()
     at = 0
     while at < len(body):
         if at + 4 > len(body):
@@ -195,7 +198,11 @@ def _decode_attributes(body: bytes) -> tuple[tuple[int, int], ...]:
             if at + length > len(body):
                 raise WireError("attribute truncated", found=body[at:], offset=at)
             at += length
-        found.append((kind & ~_SHORT_FORM, value))
+        kind &= ~_SHORT_FORM
+        if kind in seen and kind not in _REPEATED:
+            raise WireError(f"attribute {kind} twice", found=body)
+        seen.add(kind)
+        found.append((kind, value))
     return tuple(found)
 
 

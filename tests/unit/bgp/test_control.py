@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popctl.bgp.control import Control
-from popctl.bgp.flight import Announce, Patience, Stop, Withdraw
+from popctl.bgp.flight import Announce, Order, Patience, Stop, Teardown, Withdraw
 from popctl.model.instant import NEVER
 from popctl.model.route import Prefix, Route, RouteKey, RouteTable, route_table
 from popctl.wire import relay_api
@@ -278,6 +278,32 @@ def test_a_withdraw_that_is_never_answered_ends_exabgp() -> None:
         life.now = life.control.next_deadline()
         assert life.now < hung_since + 3 * Patience().answer_s
     assert life.control.actual().failed
+
+
+def test_what_the_relay_refuses_to_withdraw_never_ends_exabgp() -> None:
+    """It works: it was not even asked. The alarm stays until the relay knows better."""
+    exabgp = SmallExaBgp(ROUTER)
+    exabgp.session(up=True)
+    exabgp.peer[pops.VIP4] = Route(prefix=pops.VIP4, next_hop=HOP)
+    life = Life(exabgp)
+    life.control.set(table())
+    life.settle(steps=2)
+    refused: list[Order] = []
+    while life.now < 200.0:
+        for number, order in life.control.orders(life.now, heard=life.now):
+            if isinstance(order, Withdraw | Teardown):
+                refused.append(order)
+                life.control.answer(Answer(number=number, result=Result.REFUSED), life.now)
+            else:
+                exabgp.command(number, order)
+        life.hear()
+        life.now = life.control.next_deadline()
+    assert {type(order) for order in refused} == {Withdraw, Teardown}
+    assert not exabgp.stopped
+    assert life.control.actual().failed == {RouteKey(ROUTER, pops.VIP4)}
+    life.settle()
+    assert not exabgp.peer
+    assert not life.control.actual().failed
 
 
 def test_an_announcement_that_is_refused_is_told_and_tried_again_at_leisure() -> None:

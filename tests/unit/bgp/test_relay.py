@@ -35,6 +35,8 @@ def _config(tmp_path: Path) -> object:
         "show adj-rib out json",
         "show neighbor json",
         "neighbor 192.0.2.1 teardown 2",
+        "neighbor 192.0.2.99 teardown 2",
+        "neighbor 192.0.2.99 withdraw route 203.0.113.0/24 next-hop 0.0.0.0",
         "neighbor 192.0.2.1 withdraw route 203.0.113.0/24 next-hop 0.0.0.0",
         ANNOUNCE,
         f"{ANNOUNCE} as-path [ 65010 65010 ] med 0 local-preference 4294967295 community [ 65535:0 ]",
@@ -59,7 +61,10 @@ def test_the_few_forms_are_accepted(config: object, line: str) -> None:
         "reload",
         "flush adj-rib out",
         "neighbor 192.0.2.1 teardown 2 ",
-        "neighbor 192.0.2.99 teardown 2",
+        "neighbor * teardown 2",
+        "neighbor 192.0.2.099 teardown 2",
+        "neighbor 192.0.2.99,192.0.2.1 withdraw route 203.0.113.0/24 next-hop 0.0.0.0",
+        "neighbor 192.0.2.99 announce route 198.51.100.0/24 next-hop 192.0.2.10",
         "neighbor 192.0.2.1 , neighbor 192.0.2.99 teardown 2",
         "neighbor 192.0.2.1 withdraw route 203.0.113.0/24",
         "neighbor 192.0.2.1 withdraw route 203.0.113.1/24 next-hop 0.0.0.0",
@@ -70,6 +75,7 @@ def test_the_few_forms_are_accepted(config: object, line: str) -> None:
         f"{ANNOUNCE} med -1",
         f"{ANNOUNCE} med 01",
         f"{ANNOUNCE} med 4294967296",
+        pytest.param(f"{ANNOUNCE} med {'9' * 5000}", id="a number of 5000 digits"),
         f"{ANNOUNCE} med 1 as-path [ 65010 ]",
         f"{ANNOUNCE} med 1 med 2",
         f"{ANNOUNCE} as-path [ ]",
@@ -130,6 +136,19 @@ def test_an_agent_that_does_not_read_loses_events_never_answers_and_is_told_so(
     assert answers[-1] - answers[0] == 1000 * (len(answers) - 1), "no answer is missing"
     assert "lost" in kinds
     assert kinds.count("event") > 0
+
+
+@pytest.mark.parametrize(
+    "line", [b"[" * 60000, b'{"op":' * 10000, b"9" * 5000, b"\xff", b"[]", b""], ids=lambda line: line[:6].hex()
+)
+def test_a_line_that_is_no_message_ends_the_connection_and_nothing_else(
+    ends: tuple[socket.socket, socket.socket], line: bytes
+) -> None:
+    relay_end, agent_end = ends
+    mad = agent.Agent(relay_end)
+    agent_end.sendall(line + b"\n")
+    assert list(mad.messages()) == []
+    assert mad.closed
 
 
 def test_without_a_readable_allowlist_the_relay_does_not_start(tmp_path: Path) -> None:

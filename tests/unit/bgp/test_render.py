@@ -66,6 +66,8 @@ def test_another_port_is_called_and_a_passive_neighbour_is_listened_for() -> Non
     ("change", "problem"),
     [
         ({"md5": Secret('a"b')}, "printable ASCII"),
+        ({"md5": Secret("a'b")}, "printable ASCII"),
+        ({"md5": Secret("a\\b")}, "printable ASCII"),
         ({"md5": Secret("x" * 81)}, "1 to 80"),
         ({"md5": Secret("a\nb")}, "printable ASCII"),
         ({"ttl_security_hops": 255}, "between 1 and 254"),
@@ -97,6 +99,19 @@ def test_the_real_exabgp_accepts_the_files_and_rejects_a_broken_one() -> None:
     assert any("peer-ass" in problem for problem in problems)
     (problem,) = validate(render(POP, replace(here, user="nobody-of-this-name")), [str(PROGRAM)])
     assert "nobody-of-this-name" in problem
+
+
+@pytest.mark.peer
+def test_a_complaint_never_shows_a_key() -> None:
+    """Of two keys, of which one is in the other, nothing is left either."""
+    first, second = (replace(one, md5=Secret(key)) for one, key in zip(POP.neighbors, ("s3cr", "s3cret"), strict=True))
+    here = replace(INSTALLATION, python=Path(sys.executable), user="root")
+    files = render(replace(POP, neighbors=(first, second)), here)
+    for end in ("", " more"):
+        broken = {**files, CONF: files[CONF].replace('cret";', f'cret"{end}').replace('s3cr";', f's3cr"{end}')}
+        problems = validate(broken, [str(PROGRAM)])
+        assert problems
+        assert not any("s3cr" in problem or "et" in problem.split() for problem in problems)
 
 
 @pytest.mark.peer

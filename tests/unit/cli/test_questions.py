@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from popctl.cli.check import owner_of
 from popctl.cli.client import AgentClient, PermissionDeniedError
 from popctl.cli.reach import UnixReach
 from popctl.model.observation import Outcome
@@ -168,6 +169,61 @@ async def test_check_write_for_a_user_that_does_not_exist_writes_nothing(tmp_pat
     result = await popctl("check", str(GOOD), "--write", str(tmp_path / "out"), "--user", "no-such-user")
     assert (result.code, "no such user" in result.err) == (1, True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+async def test_check_write_as_root_gives_the_secrets_to_the_user_that_exabgp_runs_as(tmp_path: Path) -> None:
+    """Mode 0600 and root's: ExaBGP would not even start."""
+    nobody = pwd.getpwuid(NOBODY)
+    result = await popctl("check", str(GOOD), "--write", str(tmp_path / "out"), "--user", nobody.pw_name)
+    assert (result.code, result.err) == (0, "")
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in listing(tmp_path / "out")}
+    assert owners.pop("exabgp.conf") == (nobody.pw_uid, nobody.pw_gid)
+    assert set(owners.values()) == {(0, 0)}, "ExaBGP reads the others and need not change them"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_only_root_writes_the_secrets_of_another_user() -> None:
+    """In this process: another user may not even be able to read the interpreter."""
+    os.seteuid(NOBODY)
+    try:
+        assert owner_of(pwd.getpwuid(NOBODY).pw_name) == (None, ())
+        owner, problems = owner_of("root")
+    finally:
+        os.seteuid(0)
+    assert owner is None
+    assert [(one.path, one.found, one.problem) for one in problems] == [
+        ("--user", "root", "only root can write a secret file for another user")
+    ]
+
+
+async def test_check_takes_or_names_a_key_of_any_character_and_never_shows_it(tmp_path: Path) -> None:
+    """One neighbour for each printable character of ASCII, so that ExaBGP judges all that pass."""
+
+    def neighbor(number: int) -> str:
+        key = tmp_path / f"{number}.md5"
+        key.touch(mode=0o600)
+        key.write_text(f"hush{chr(number)}tail")
+        text = GOOD_TEXT.partition("neighbors:\n")[2].partition("services:")[0]
+        return text.replace("address: 192.0.2.1\n", f"address: 192.0.2.{number}\n", 1) + f"    md5_file: {key}\n"
+
+    def config(numbers: list[int]) -> Path:
+        before, _, rest = GOOD_TEXT.partition("neighbors:\n")
+        path = tmp_path / "pop.yaml"
+        path.write_text(
+            f"{before}neighbors:\n{''.join(map(neighbor, numbers))}services:{rest.partition('services:')[2]}"
+        )
+        return path
+
+    numbers = list(range(ord(" "), 127))
+    everything = await popctl("check", str(config(numbers)), "--json")
+    refused = [numbers.index(ord(one)) for one in "\"'\\"]
+    assert [one["path"] for one in everything.json["problems"]] == [f"neighbors[{one}].md5_file" for one in refused]
+    assert "quotation mark" in everything.json["problems"][0]["problem"]
+    rest = await popctl("check", str(config([one for one in numbers if chr(one) not in "\"'\\"])))
+    assert (rest.code, rest.err) == (0, "")
+    assert "hush" not in everything.out + rest.out
+    assert "tail" not in everything.out + rest.out
 
 
 def listing(directory: Path) -> list[Path]:

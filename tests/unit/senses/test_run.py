@@ -101,6 +101,29 @@ async def test_a_deadline_noticed_too_late_is_our_own_fault() -> None:
     assert (result.outcome, result.reason) == (Outcome.UNKNOWN, Reason.OVERLOADED)
 
 
+async def test_how_long_the_clean_up_takes_says_nothing_about_this_host() -> None:
+    ahead_s = 0.0
+
+    class SlowToEnd(Hanging):
+        async def run(self, target: Target, *, deadline: float) -> Result:
+            nonlocal ahead_s
+            try:
+                return await super().run(target, deadline=deadline)
+            finally:
+                ahead_s += 5.0
+
+    def clock() -> float:
+        return time.monotonic() + ahead_s
+
+    for _ in range(20):
+        prober = SlowToEnd()
+        result = await run_probe({Icmp: prober}, TARGET, deadline=clock() + 0.02, clock=clock)
+        if result.reason is not Reason.OVERLOADED:
+            break
+    assert result == failed(Reason.TIMED_OUT)
+    assert prober.cancelled
+
+
 async def test_cancellation_passes_through() -> None:
     hanging = Hanging()
     asked = asyncio.create_task(run(hanging))

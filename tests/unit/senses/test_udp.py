@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import time
+from ipaddress import ip_address
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ import pytest
 from popctl.model.observation import Outcome
 from popctl.model.probe import ProbeKey, Tcp
 from popctl.model.reason import Reason
+from popctl.senses.channel import Channel
 from popctl.senses.datagram import DatagramProber
 from popctl.senses.prober import Target, failed
+from popctl.senses.udp import DatagramEngine
 from tests.eventually import eventually_async
 from tests.unit.senses.peers import (
     AskExchange,
@@ -186,6 +189,50 @@ async def test_what_another_host_sends_is_not_even_seen() -> None:
             result = await run_to_the_end(made, target(peer.port))
             assert made.engine.foreign_total == 0
     assert result.reason is Reason.TIMED_OUT
+
+
+class Flooded(socket.socket):
+    """Always has one more datagram that nobody asked for; more than 1000 are more than anybody should read in a row."""
+
+    reads = 0
+
+    def recv(self, *_: int) -> bytes:
+        self.reads += 1
+        assert self.reads < 1000
+        return b"ANS stranger"
+
+
+async def test_a_peer_that_floods_us_holds_neither_the_start_nor_the_end_of_a_run() -> None:
+    async with daemon(silent) as peer:
+        engine = DatagramEngine(clock=time.monotonic)
+        for _ in range(20):
+            with Flooded(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+                sock.connect(("127.0.0.2", peer.port))
+                channel = Channel(sock, ip_address("127.0.0.2"))
+                engine.add(channel)
+                ended: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+                engine.begin(channel, AskExchange(os.urandom), deadline=time.monotonic() + 0.06, done=ended.set_result)
+                assert channel.broken, "what is left of earlier runs would answer this one"
+                result = await ended
+                engine.remove(channel)
+            if result.reason is not Reason.OVERLOADED:
+                break
+        engine.close()
+    assert result.reason is Reason.GARBAGE
+    assert result.detail.endswith("not for this exchange")
+
+
+async def test_a_socket_that_was_flooded_after_a_run_is_given_up() -> None:
+    def chatty(request: bytes) -> list[bytes]:
+        return [b"ANS " + request[4:], *[b"ANS stranger"] * 200] if request[:3] == b"ASK" else []
+
+    async with daemon(chatty) as peer, prober() as made:
+        await run(made, target(peer.port))
+        (first,) = made.engine.channels()
+        result = await run(made, target(peer.port))
+        assert made.engine.channels() != (first,)
+        assert len(made.engine.channels()) == 1
+    assert result.reason is Reason.ANSWERED
 
 
 async def test_the_latest_step_is_what_is_repeated() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from popctl.model.observation import Outcome
 from popctl.model.reason import Reason
@@ -101,6 +103,31 @@ class Gateway:
         header = decode_header(message)
         iv = self.keys.later_iv(after[-16:], header.message_id)
         return self.keys.decrypt(header.next_payload, message[HEADER.size :], iv)
+
+
+@given(
+    extra=st.lists(
+        st.tuples(st.integers(0, 0x7FFF) | st.sampled_from(v1.Attribute), st.integers(0, 0xFFFF_FFFF)), max_size=4
+    )
+)
+@example(extra=[(v1.Attribute.HASH, 99)])
+@example(extra=[(v1.Attribute.GROUP, 99)])
+def test_whatever_a_gateway_adds_to_its_choice_is_ignored_or_an_error_of_the_wire(extra: list[tuple[int, int]]) -> None:
+    exchange = probe()
+    added = CHOSEN._replace(attributes=(*CHOSEN.attributes, *((int(kind), value) for kind, value in extra)))
+    try:
+        turn = exchange.receive(clear(exchange, sa(added)))
+    except WireError:
+        turn = exchange.receive(clear(exchange, sa()))
+    assert turn.send or turn.verdict is not None
+
+
+def test_an_attribute_has_one_value_and_a_lifetime_may_come_in_seconds_and_in_kilobytes() -> None:
+    lifetimes = ((v1.Attribute.LIFE_TYPE, 2), (v1.Attribute.LIFE_DURATION, 100_000))
+    twice = CHOSEN._replace(attributes=(*CHOSEN.attributes, *((int(kind), value) for kind, value in lifetimes)))
+    assert v1.decode_sa(v1.encode_sa((twice,))) == (twice,)
+    with pytest.raises(WireError, match="attribute 2 twice"):
+        v1.decode_sa(v1.encode_sa((CHOSEN._replace(attributes=(*CHOSEN.attributes, (2, 4))),)))
 
 
 def test_it_passes_with_proof_and_deletes_in_a_form_that_the_gateway_can_read() -> None:

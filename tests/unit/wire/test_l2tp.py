@@ -8,6 +8,7 @@ import pytest
 
 from popctl.wire.errors import WireError
 from popctl.wire.l2tp import (
+    AVPS_MOST,
     Avp,
     AvpType,
     ControlMessage,
@@ -82,6 +83,20 @@ def test_reserved_bits_make_an_avp_unknown_and_a_mandatory_one_an_error() -> Non
     mandatory[20] |= 0x20
     with pytest.raises(WireError, match="reserved bits"):
         decode(bytes(mandatory))
+
+
+@pytest.mark.parametrize("bits", [0x0006, 0x0406], ids=["plain", "of the reserved kind"])
+def test_a_message_of_endless_avps_is_an_error(bits: int) -> None:
+    """Each costs a datagram six bytes, and the loop that reads it far more."""
+    first = encode(message())[12:]
+
+    def of(number: int) -> bytes:
+        body = first + (bits.to_bytes(2, "big") + b"\0\0\0\x63") * (number - 1)
+        return b"\xc8\x02" + (12 + len(body)).to_bytes(2, "big") + bytes(8) + body
+
+    decode(of(AVPS_MOST))
+    with pytest.raises(WireError, match=f"more than {AVPS_MOST} AVPs"):
+        decode(of(AVPS_MOST + 1))
 
 
 @pytest.mark.parametrize("size", [0, 1, 13, 14, 15, 29, 30, 31, 100])

@@ -1,0 +1,69 @@
+"""The systemd units: what they allow is what the code asks for, and they start what the documents install."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from popctl.config.defaults import LEASE_S
+
+ROOT = Path(__file__).parents[2]
+PACKAGING = ROOT / "packaging"
+UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
+AGENT = PACKAGING / "systemd" / "popctl-agent.service"
+ASK_HOST = "import json; from popctl.lb import nft; print(json.dumps([one.text for one in nft.host_problems()]))"
+
+
+def parsed(unit: Path) -> ConfigParser:
+    parser = ConfigParser(interpolation=None, comment_prefixes=("#",))
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's names have capitals
+    parser.read_string(unit.read_text())
+    return parser
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_never_gives_up(unit: Path) -> None:
+    """Its default is to leave a unit failed after five quick ends."""
+    parts = parsed(unit)
+    assert parts["Unit"]["StartLimitIntervalSec"] == "0"
+    assert parts["Service"]["Restart"] == "always"
+    assert 0 < float(parts["Service"]["RestartSec"]) <= LEASE_S / 3
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_the_unit_has_all_that_it_may_have(unit: Path) -> None:
+    """A user that is not root holds no capability of the bounding set unless it is ambient, too."""
+    service = parsed(unit)["Service"]
+    assert service["AmbientCapabilities"].split() == service["CapabilityBoundingSet"].split()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give capabilities away")
+@pytest.mark.skipif(shutil.which("nft") is None, reason="nftables is not installed")
+def test_the_capabilities_of_the_agent_suffice_for_the_balancer() -> None:
+    words = parsed(AGENT)["Service"]["CapabilityBoundingSet"].lower().split()
+    bounds = ",".join(["-all", *(f"+{word.removeprefix('cap_')}" for word in words)])
+    command = ["setpriv", f"--bounding-set={bounds}", sys.executable, "-c", ASK_HOST]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(told.stdout) == []
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_the_user_of_the_unit_is_made_and_its_program_is_where_the_documents_install_it(unit: Path) -> None:
+    service = parsed(unit)["Service"]
+    made = [
+        line.split()[1]
+        for line in (PACKAGING / "sysusers.d" / "popctl.conf").read_text().splitlines()
+        if line[0] == "u"
+    ]
+    assert [service["User"], service["Group"]] == made * 2
+    program = Path(service["ExecStart"].split()[0])
+    installation = (ROOT / "docs" / "operations.md").read_text().partition("## Installation")[2].partition("\n## ")[0]
+    assert f"python3 -m venv {program.parents[1]}\n" in installation
+    assert unit.name in installation
