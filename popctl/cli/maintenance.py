@@ -15,14 +15,23 @@ from cyclopts import App, Parameter
 from popctl.cli.client import AgentClient, NothingThereError, UsageError
 from popctl.cli.durations import moment_of, show_duration
 from popctl.cli.exits import Exit
-from popctl.cli.options import THE_AGENT, Agent, Duration, Reason, as_document, attempt, printable, write_json
+from popctl.cli.options import (
+    THE_AGENT,
+    Agent,
+    For,
+    Reason,
+    as_document,
+    attempt,
+    ending_after,
+    printable,
+    write_json,
+)
 from popctl.cli.render_load import landing_lines
 from popctl.model.observation import IntentKind
 from popctl.wire.agent_api import IntentStatus, OrderReply
 from popctl.wire.agent_order import Order
 from popctl.wire.preview_api import ServicePreview, WithdrawPreview
 
-For = Annotated[Duration, Parameter(name="--for")]
 Until = Annotated[str, Parameter(name="--until")]
 
 maintenance_app = App(name="maintenance", help="Planned work: the withdraws that stand, and when they end.")
@@ -40,12 +49,11 @@ class PlanningClient(AgentClient):
 class End:
     """When an order ends: so long after it is given, at a moment, or never."""
 
-    after_s: float = 0.0
-    """0 is never, unless there is a moment."""
+    after_s: float | None = None
     at_unix_s: float | None = None
 
-    def expires_s(self) -> float:
-        """Return how long an order has that is given now; 0 is without end. Raises `UsageError`."""
+    def expires_s(self) -> float | None:
+        """Return how long an order has that is given now; None is without end. Raises `UsageError`."""
         if self.at_unix_s is None:
             return self.after_s
         left_s = self.at_unix_s - time.time()
@@ -54,12 +62,12 @@ class End:
         return left_s
 
 
-def end_of(for_s: float, until: str) -> End:
+def end_of(for_s: float | None, until: str) -> End:
     """Return the end that the options mean. Raises `UsageError`."""
-    if for_s and until:
+    if for_s is not None and until:
         raise UsageError("--for and --until say the same thing; use one")
     if not until:
-        return End(for_s)
+        return End(ending_after(for_s))
     try:
         # Naive on purpose: only the zone itself, not its difference of today, knows what a clock shows tomorrow.
         return End(at_unix_s=moment_of(until, datetime.fromtimestamp(time.time())))  # noqa: DTZ006
@@ -130,7 +138,7 @@ def show(service: str, /, *, agent: Agent = THE_AGENT) -> int:
 
 
 @maintenance_app.command
-def extend(service: str, /, *, reason: Reason, for_s: For = 0.0, until: Until = "", agent: Agent = THE_AGENT) -> int:
+def extend(service: str, /, *, reason: Reason, for_s: For = None, until: Until = "", agent: Agent = THE_AGENT) -> int:
     """Give planned work another end, counted from now; without one it stands until it is cancelled.
 
     Parameters

@@ -30,6 +30,9 @@ def _seconds(_: object, tokens: Sequence[Token]) -> float:
 Duration = Annotated[float, Parameter(converter=_seconds)]
 """Seconds, written as `30s` or `15m`."""
 
+For = Annotated[float | None, Parameter(name="--for", converter=_seconds)]
+"""How long an order stands or a drain has; None, not 0, is without end: `ending_after`."""
+
 AsJson = Annotated[bool, Parameter(name="--json", negative="")]
 
 Reason = Annotated[str, Parameter(name="--reason")]
@@ -88,6 +91,13 @@ def _host_and_port(url: str) -> tuple[str, int]:
     if not host or not port or parts.scheme != "https" or parts.path.strip("/") or parts.query or parts.username:
         raise UsageError(f"--api {printable(url)!r} is not https://HOST:PORT")
     return host, port
+
+
+def ending_after(for_s: float | None) -> float | None:
+    """Return seconds of `--for`. Raises `UsageError`: a script that is late for its own end does not mean for ever."""
+    if for_s == 0:
+        raise UsageError("--for: found 0: past; remedy: leave it out to let the order stand until it is lifted")
+    return for_s
 
 
 def attempt(work: Callable[[], int], *, as_json: bool) -> int:

@@ -67,6 +67,18 @@ async def test_two_ends_at_once_or_one_in_the_past_are_wrong_usage_and_order_not
         assert not agent.store.intents
 
 
+@pytest.mark.parametrize("order", [("withdraw",), ("maintenance", "extend", "vpn"), ("drain", "b1")], ids=" ".join)
+async def test_no_time_at_all_is_not_for_ever(tmp_path: Path, order: tuple[str, ...]) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent:
+        if order[0] == "maintenance":
+            await popctl("withdraw", "vpn", "--reason", "r", "--for", "2h", "--no-wait", socket=agent.socket)
+        before = agent.store.intents
+        refused = await popctl(*order, "--reason", "r", "--for", "0s", socket=agent.socket)
+        assert refused.code == Exit.USAGE
+        assert "--for: found 0: past; remedy: leave it out to let the order stand until it is lifted" in refused.err
+        assert agent.store.intents == before
+
+
 class Terminal(io.StringIO):
     """A terminal whose user takes ten minutes for an answer."""
 
