@@ -48,6 +48,8 @@ _STAND_IN = "unreadable"
 class InventoryError(UsageError):
     """The file cannot be used; all problems at once."""
 
+    located = True
+
     def __init__(self, source: Path, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
         self.problems = problems

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
-from urllib.parse import quote
 
 from cyclopts import App, Parameter
 
-from popctl.cli.client import AgentClient, NothingThereError, UsageError
+from popctl.cli.client import AgentClient, NothingThereError, UsageError, quoted
 from popctl.cli.durations import moment_of, show_duration
 from popctl.cli.exits import Exit
 from popctl.cli.options import (
@@ -42,7 +41,7 @@ class PlanningClient(AgentClient):
 
     def preview(self, service: str) -> WithdrawPreview:
         """Ask what a withdraw would do now."""
-        return self._ask("GET", f"/v1/preview/withdraw/{quote(service, safe='')}", WithdrawPreview)
+        return self._ask("GET", f"/v1/preview/withdraw/{quoted(service)}", WithdrawPreview)
 
 
 @dataclass(frozen=True, slots=True)

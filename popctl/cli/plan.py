@@ -84,7 +84,7 @@ def load(*, risks: Annotated[int, Parameter(name="--risks")] = 10, world: World 
             show_load(study, found, console())
         return Exit.OK
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command
@@ -103,7 +103,7 @@ def withdraw(pop: str, /, *more: str, world: World = THE_WORLD) -> int:
         study = study_of(world)
         return _tell(study.withdraw([_pop(study, name) for name in (pop, *more)]), world)
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command
@@ -132,7 +132,7 @@ def prepend(
         site = _pop(study, pop)
         return _tell(study.prepend(site, times, upstream=_upstream(study, site, upstream)), world)
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command(name="add-pop")
@@ -152,7 +152,7 @@ def add_pop(file: Path, /, *, world: World = THE_WORLD) -> int:
         study = study_of(world, grown, unannounced=new, sized_for=fleet)
         return _tell(study.ask(f"add {grown.pops[-1].name}", grown.plan()), world)
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command(name="n-1")
@@ -163,7 +163,7 @@ def one_down(*, world: World = THE_WORLD) -> int:
         study = study_of(world)
         return _tell_all(study.one_down(), len(study.fleet.pops), world)
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command(name="n-2")
@@ -181,7 +181,7 @@ def two_down(*, top: Annotated[int, Parameter(name="--top")] = 10, world: World 
         count = min(top, len(study.fleet.pops))
         return _tell_all(study.two_down(top), count * (count - 1) // 2, world)
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command(name="map")
@@ -210,4 +210,4 @@ def draw_map(
         sys.stdout.write(f"{out}\n")
         return Exit.OK
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)

@@ -61,7 +61,12 @@ def test_hex_and_a_line_of_a_capture_are_explained(tmp_path: Path, capsys: pytes
     capture.write_bytes(header + b"".join(struct.pack("<IIII", 0, 0, len(f), len(f)) + f for f in frames))
     assert explain(inventory=INVENTORY, pcap=capture, line=2) == Exit.OK
     assert "dropped: unprotected-l2tp" in capsys.readouterr().out
+    capsys.readouterr()
     assert explain(inventory=INVENTORY, pcap=capture, line=1) == Exit.NOT_FOUND
+    assert capsys.readouterr().err == f"popctl: {capture}: no IP packet in record 1\n"
+    assert explain(inventory=INVENTORY, pcap=capture, json=True) == Exit.OK
+    (one,) = json.loads(capsys.readouterr().out)["packets"]
+    assert (one["record"], one["reason"]) == (2, "unprotected-l2tp")
 
 
 def test_what_is_no_packet_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
