@@ -71,7 +71,9 @@ class Backend(Section):
 class Affinity(Section):
     """Soft memory of where a client went."""
 
-    timeout_s: int = Field(default=600, ge=0, le=86400, description="How long a silent client is remembered, seconds.")
+    timeout_s: int = Field(  # whole, and not 0, which the kernel takes for ever
+        default=600, ge=1, le=86400, description="How long a silent client is remembered, seconds."
+    )
     size: int = Field(default=defaults.AFFINITY_SIZE, ge=1, le=16777216, description="Clients per memory.")
 
 

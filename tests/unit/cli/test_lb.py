@@ -172,6 +172,18 @@ backends: [{name: b1, id: 1, address: 192.0.2.2}]
             "services.vpn.balancer.seed: found a value that is not shown: is not a number of 64 bits",
             id="a bad seed",
         ),
+        *(
+            pytest.param(
+                f"services: {{vpn: {{vips: [192.0.2.1], backends: [b0], balancer: {{seed: 1, affinity: {written}}}}}}}",
+                f"services.vpn.balancer.affinity.{told}; ",
+                id=written,
+            )
+            for written, told in (
+                ("{timeout_s: 0}", "timeout_s: found 0: is too small"),
+                ("{timeout_s: 0.2}", "timeout_s: found 0.2: is not a whole number"),
+                ("{size: 0}", "size: found 0: is too small"),
+            )
+        ),
         pytest.param(
             AGENTS % "here", "neighbors: found nothing: is required; add it: ", id="the agent's, no neighbours"
         ),
