@@ -89,7 +89,9 @@ def explain(
         except (WireError, KeyError) as error:
             raise UsageError(str(error)) from error
         if not shown:
-            raise NothingThereError(f"{pcap}: no IP packet in {'it' if line is None else f'record {line}'}")
+            raise NothingThereError(
+                f"{pcap or 'without --pcap'}: no IP packet in {'it' if line is None else f'record {line}'}"
+            )
         if json:
             records = [{"record": number} | _document(steering) for number, steering in shown]
             write_json(_document(shown[0][1]) if pcap is None else {"packets": records})
