@@ -180,6 +180,7 @@ backends: [{name: b1, id: 1, address: 192.0.2.2}]
             )
             for written, told in (
                 ("{timeout_s: 0}", "timeout_s: found 0: is too small"),
+                ("{timeout_s: -1}", "timeout_s: found -1: is too small"),
                 ("{timeout_s: 0.2}", "timeout_s: found 0.2: is not a whole number"),
                 ("{size: 0}", "size: found 0: is too small"),
             )
