@@ -223,8 +223,8 @@ class Desk:
             drain_s=drain_s,
             drain_until=drain_until,
             then=order.then,
-            expires_unix_s=self._clocks.wall() + order.expires_s if order.expires_s else None,
-            expires=now + order.expires_s if order.expires_s else NEVER,
+            expires_unix_s=None if order.expires_s is None else self._clocks.wall() + order.expires_s,
+            expires=NEVER if order.expires_s is None else now + order.expires_s,
             forced=order.force and order.kind is IntentKind.WITHDRAW,
             refuse_new=order.refuse_new,
         )

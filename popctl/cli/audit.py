@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cyclopts import App
 
+from popctl.cli.client import UnreadableError
 from popctl.cli.exits import Exit
 from popctl.cli.options import THE_AGENT, Agent, AsJson, as_document, attempt, printable, write_json
 from popctl.wire.audit import verify as verify_lines
@@ -57,24 +58,22 @@ def verify(file: Path = AUDIT_FILE, /, *, json: AsJson = False) -> int:
     json
         One JSON object on standard output.
     """
-    try:
-        with file.open("rb") as lines:
-            found = verify_lines(lines)
-    except OSError as error:
-        code = Exit.NO_PERMISSION if isinstance(error, PermissionError) else Exit.USAGE
-        problem = f"{printable(str(file))}: {error.strerror}"
+
+    def work() -> int:
+        try:
+            with file.open("rb") as lines:
+                found = verify_lines(lines)
+        except OSError as error:
+            raise UnreadableError(file, error) from error
         if json:
-            write_json({"error": problem, "exit": int(code), "problem": None})
+            document = {"entries": found.entries, "unchained": found.unchained, "last": found.last}
+            write_json({**document, "problems": list(found.problems)})
         else:
-            sys.stderr.write(f"popctl: {problem}\n")
-        return code
-    if json:
-        document = {"entries": found.entries, "unchained": found.unchained, "last": found.last}
-        write_json({**document, "problems": list(found.problems)})
-    else:
-        sys.stdout.write("".join(f"{problem}\n" for problem in found.problems))
-        old = f", the first {found.unchained} without a chain" if found.unchained else ""
-        sys.stdout.write(
-            f"{found.entries} entries{old}, {len(found.problems)} problems; last is {found.last or 'none'}\n"
-        )
-    return Exit.PROBLEMS if found.problems else Exit.OK
+            sys.stdout.write("".join(f"{problem}\n" for problem in found.problems))
+            old = f", the first {found.unchained} without a chain" if found.unchained else ""
+            sys.stdout.write(
+                f"{found.entries} entries{old}, {len(found.problems)} problems; last is {found.last or 'none'}\n"
+            )
+        return Exit.PROBLEMS if found.problems else Exit.OK
+
+    return attempt(work, as_json=json)

@@ -5,18 +5,28 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from popctl.cli.client import ClientError, NothingThereError
 from popctl.cli.exits import Exit
+from popctl.cli.options import CONFIGURATION, AsJson, Inventory, attempt, printable, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from popctl.wire.strongswan_conf import Check
+
 _VICI_S = 10.0
 
 backend_config_app = App(name="backend-config", help="Writes the configuration of a backend.")
+
+
+class SilentBackendError(ClientError):
+    """A backend's control socket does not answer."""
+
+    exit_code = Exit.UNREACHABLE
 
 
 @backend_config_app.default
@@ -24,8 +34,9 @@ def backend_config(
     backend: str,
     /,
     *,
-    inventory: Annotated[Path, Parameter(name="--inventory")],
+    inventory: Inventory = CONFIGURATION,
     check: Path | None = None,
+    json: AsJson = False,
 ) -> int:
     """Print strongSwan's settings, sysctls and addresses for one backend, or check a running one.
 
@@ -34,46 +45,56 @@ def backend_config(
     backend
         Its name in the inventory.
     inventory
-        File with the SPI plan, backends and services.
+        File with the SPI plan, backends and services: the agent's configuration, if nothing else is said.
     check
         VICI socket of the running backend: the SPIs of its live SAs must follow the plan. strongSwan does not tell
         its settings; without a live SA nothing can be said, and the exit code says so.
+    json
+        One JSON object on standard output; `settings` is the text for people.
     """
-    from popctl.cli.lb_inventory import InventoryError, load  # noqa: PLC0415 - numpy and YAML only where needed
+    from popctl.cli.lb_inventory import load  # noqa: PLC0415 - numpy and YAML only where needed
     from popctl.wire.spi import Identity  # noqa: PLC0415
     from popctl.wire.strongswan_conf import render  # noqa: PLC0415
 
-    try:
+    def work() -> int:
         found = load(inventory)
-    except (InventoryError, OSError) as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a command speaks
-        return Exit.USAGE
-    if backend not in found.ids:
-        print(f"backends: {backend!r} is not one of {', '.join(sorted(found.ids))}", file=sys.stderr)  # noqa: T201
-        return Exit.NOT_FOUND
-    identity = Identity(found.pop, found.ids[backend])
-    if check is not None:
-        return _check(found.plan, identity, check)
-    member = found.ids[backend]
-    vips = sorted({str(v): v for s in found.tables.services if member in s.rows.row(0) for v in s.vips}.items())
-    print(render(found.plan, identity, backend, [vip for _, vip in vips]), end="")  # noqa: T201 - a command speaks
-    return Exit.OK
+        if backend not in found.ids:
+            raise NothingThereError(f"backends: {backend!r} is not one of {', '.join(sorted(found.ids))}")
+        member = found.ids[backend]
+        identity = Identity(found.pop, member)
+        if check is not None:
+            return _say(_check(found.plan, identity, check), as_json=json)
+        vips = sorted({str(v): v for s in found.tables.services if member in s.rows.row(0) for v in s.vips}.items())
+        text = render(found.plan, identity, backend, [vip for _, vip in vips])
+        if json:
+            write_json({"backend": backend, "settings": text})
+        else:
+            sys.stdout.write(text)
+        return Exit.OK
+
+    return attempt(work, as_json=json)
 
 
-def _check(plan: Any, identity: Any, path: Path) -> int:  # noqa: ANN401 - as `check` of the codec takes them
+def _say(found: Check, *, as_json: bool) -> Exit:
     from popctl.model.observation import Outcome  # noqa: PLC0415
+
+    if as_json:
+        seen = {"ike_seen": found.ike_seen, "esp_seen": found.esp_seen}
+        write_json({"outcome": found.outcome.value, "problems": list(map(str, found.problems)), **seen})
+    else:
+        sys.stdout.write("".join(f"{printable(str(problem))}\n" for problem in found.problems))
+        sys.stdout.write(f"{found.outcome}: {found.ike_seen} IKE and {found.esp_seen} ESP SPIs seen\n")
+    return {Outcome.PASS: Exit.OK, Outcome.FAIL: Exit.PROBLEMS, Outcome.UNKNOWN: Exit.UNPROVEN}[found.outcome]
+
+
+def _check(plan: Any, identity: Any, path: Path) -> Check:  # noqa: ANN401 - as `check` of the codec takes them
     from popctl.vici.errors import ViciError  # noqa: PLC0415
     from popctl.wire.strongswan_conf import check  # noqa: PLC0415
 
     try:
-        found = check(plan, identity, asyncio.run(_list_sas(path)))
+        return check(plan, identity, asyncio.run(_list_sas(path)))
     except ViciError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a command speaks
-        return Exit.UNREACHABLE
-    for problem in found.problems:
-        print(problem)  # noqa: T201 - a command speaks
-    print(f"{found.outcome}: {found.ike_seen} IKE and {found.esp_seen} ESP SPIs seen")  # noqa: T201 - a command speaks
-    return {Outcome.PASS: Exit.OK, Outcome.FAIL: Exit.PROBLEMS, Outcome.UNKNOWN: Exit.UNPROVEN}[found.outcome]
+        raise SilentBackendError(str(error)) from error
 
 
 async def _list_sas(path: Path) -> list[Mapping[str, Any]]:

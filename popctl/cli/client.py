@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import http.client
+from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from popctl.cli.exits import Exit
 from popctl.cli.reach import ANSWER_WITHIN_S, Reach, ReachError
@@ -42,6 +43,8 @@ class ClientError(Exception):
     """A command cannot do what it was asked. Knows its exit code."""
 
     exit_code = Exit.REFUSED
+    located = False
+    """Every line of it begins with its place, such as a file's name, as editors and people look for it."""
 
 
 class UsageError(ClientError):
@@ -50,10 +53,25 @@ class UsageError(ClientError):
     exit_code = Exit.USAGE
 
 
+class UnreadableError(UsageError):
+    """A file that a command was told to read cannot be read."""
+
+    def __init__(self, file: Path, error: OSError) -> None:
+        super().__init__(f"{file}: {error.strerror}")
+        if isinstance(error, PermissionError):
+            self.exit_code = Exit.NO_PERMISSION
+
+
 class NothingThereError(ClientError):
     """There is nothing of this name. Nothing was changed."""
 
     exit_code = Exit.NOT_FOUND
+
+
+class MissingError(ClientError):
+    """An optional part of popctl is not installed here."""
+
+    exit_code = Exit.MISSING
 
 
 class UnreachableError(ClientError):
@@ -92,6 +110,15 @@ class RefusedError(ClientError):
         self.exit_code = _EXITS.get(problem.code, Exit.REFUSED)
 
 
+def quoted(text: str) -> str:
+    """Return text as a part of a URL. Raises `UsageError`."""
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError:
+        found = ascii(text)
+        raise UsageError(f"found {found}: not text in UTF-8; remedy: type it anew, in a terminal of UTF-8") from None
+
+
 class AgentClient:
     """The API as methods. Every one raises `ClientError` and nothing else."""
 
@@ -106,7 +133,7 @@ class AgentClient:
 
     def why(self, prefix: str) -> Why:
         """Ask for the chain behind a prefix."""
-        return self._ask("GET", f"/v1/why/{quote(prefix, safe='')}", Why)
+        return self._ask("GET", f"/v1/why/{quoted(prefix)}", Why)
 
     def whoami(self) -> WhoAmI:
         """Ask whom the agent takes us for."""
@@ -130,12 +157,11 @@ class AgentClient:
 
     def lift(self, kind: IntentKind, target: str, reason: str) -> OrderReply:
         """Lift an order."""
-        query = urlencode({"reason": reason})
-        return self._ask("DELETE", f"/v1/intents/{kind}/{quote(target, safe='')}?{query}", OrderReply)
+        return self._ask("DELETE", f"/v1/intents/{kind}/{quoted(target)}?reason={quoted(reason)}", OrderReply)
 
     def reset_state(self, reason: str) -> OrderReply:
         """Begin anew after a corrupt state file."""
-        return self._ask("POST", f"/v1/state/reset?{urlencode({'reason': reason})}", OrderReply)
+        return self._ask("POST", f"/v1/state/reset?reason={quoted(reason)}", OrderReply)
 
     def _ask(self, method: str, target: str, kind: type[T], body: bytes | None = None, also: int = _OK) -> T:
         status, answer = self._exchange(method, self._meant(target), body)
@@ -150,12 +176,12 @@ class AgentClient:
     def _meant(self, target: str) -> str:
         if not self._pop:
             return target
-        return f"{target}{'&' if '?' in target else '?'}{urlencode({'pop': self._pop})}"
+        return f"{target}{'&' if '?' in target else '?'}pop={quoted(self._pop)}"
 
     def _exchange(self, method: str, target: str, body: bytes | None) -> tuple[int, bytes]:
         try:
             connection = self._reach.open()
-        except ReachError as error:
+        except (ReachError, http.client.InvalidURL) as error:
             raise UsageError(str(error)) from error
         try:
             if self._reach.knocks:
@@ -165,7 +191,7 @@ class AgentClient:
             return response.status, response.read(MAX_ANSWER_BYTES)
         except OSError as error:
             raise self._of_transport(error) from error
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, ValueError) as error:
             raise StrangeAnswerError(self._reach, f"{type(error).__name__}: {error}") from error
         finally:
             connection.close()

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from popctl.cli.audit import AUDIT_FILE
+from popctl.cli.client import UsageError
 from popctl.cli.exits import Exit
-from popctl.cli.options import AsJson, printable, write_json
+from popctl.cli.options import AsJson, attempt, printable, write_json
 
 if TYPE_CHECKING:
     from popctl.core.doctor import Finding
-    from popctl.model.host import Facts
+    from popctl.model.host import Facts, Lifetimes
     from popctl.model.route import Address
 
 _TIMEOUT_S = 10.0
@@ -55,7 +56,7 @@ def doctor(
     backend_link
         Interfaces towards backends.
     vici
-        NAME=SOCKET of backends whose timers and proposals are compared.
+        NAME=SOCKET of backends whose timers and proposals are compared. Exit 69: one of them says nothing.
     affinity_timeout_s
         The balancer's memory of clients, where there is no inventory.
     ipv6
@@ -65,48 +66,62 @@ def doctor(
     audit
         Where the agent keeps its audit; what was mended is added if the file is there.
     """
-    from popctl.cli.lb_inventory import InventoryError  # noqa: PLC0415 - only this command needs them
-    from popctl.core.doctor import findings  # noqa: PLC0415
-    from popctl.senses.doctor import facts, read_lifetimes  # noqa: PLC0415
+    from popctl.core.doctor import findings  # noqa: PLC0415 - only this command needs them
+    from popctl.senses.doctor import facts  # noqa: PLC0415
+
+    def work() -> int:
+        vips, remembered_s = _balanced(inventory, vip, affinity_timeout_s)
+        lifetimes, silent = _lifetimes(vici)
+        look: Callable[[], Facts] = partial(
+            facts,
+            uplinks=uplink,
+            backend_links=backend_link,
+            lifetimes=lifetimes,
+            affinity_timeout_s=remembered_s,
+            vips=vips,
+            ipv6=ipv6 or any(one.version == 6 for one in vips),  # noqa: PLR2004 - IP version
+        )
+        left = findings(look())
+        done: list[str] = []
+        if fix:
+            done = [one.command for one in left if one.safe and _run(one)]
+            _tell(audit, done)
+            # What was ordered and what is are two things.
+            left = findings(look())
+        _show(left, done, silent, as_json=json)
+        if silent:
+            return Exit.UNREACHABLE
+        return Exit.PROBLEMS if any(one.severity != "unknown" for one in left) else Exit.OK
+
+    return attempt(work, as_json=json)
+
+
+def _lifetimes(vici: tuple[str, ...]) -> tuple[list[Lifetimes], dict[str, str]]:
+    """Return what backends say, and why others say nothing. Raises `UsageError`."""
+    from popctl.senses.doctor import read_lifetimes  # noqa: PLC0415 - as above
     from popctl.vici.errors import ViciError  # noqa: PLC0415
 
-    try:
-        vips, remembered_s = _balanced(inventory, vip, affinity_timeout_s)
-    except (InventoryError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a command speaks
-        return Exit.USAGE
-    lifetimes = []
+    told: list[Lifetimes] = []
+    silent: dict[str, str] = {}
     for each in vici:
         name, _, path = each.partition("=")
+        if not name or not path:
+            raise UsageError(f"--vici: found {each!r}: names no backend and socket; remedy: write NAME=SOCKET")
         try:
-            lifetimes.append(read_lifetimes(name, Path(path)))
+            told.append(read_lifetimes(name, Path(path)))
         except ViciError as error:
-            print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - a command speaks
-    look: Callable[[], Facts] = partial(
-        facts,
-        uplinks=uplink,
-        backend_links=backend_link,
-        lifetimes=lifetimes,
-        affinity_timeout_s=remembered_s,
-        vips=vips,
-        ipv6=ipv6 or any(one.version == 6 for one in vips),  # noqa: PLR2004 - IP version
-    )
-    left = findings(look())
-    done: list[str] = []
-    if fix:
-        done = [one.command for one in left if one.safe and _run(one)]
-        _tell(audit, done)
-        # What was ordered and what is are two things.
-        left = findings(look())
-    _show(left, done, as_json=json)
-    return Exit.PROBLEMS if any(one.severity != "unknown" for one in left) else Exit.OK
+            silent[name] = str(error)
+    return told, silent
 
 
 def _balanced(inventory: Path | None, vips: tuple[str, ...], affinity_s: int) -> tuple[tuple[Address, ...], int]:
     from ipaddress import ip_address  # noqa: PLC0415
 
     if inventory is None:
-        return tuple(ip_address(one) for one in vips), affinity_s
+        try:
+            return tuple(ip_address(one) for one in vips), affinity_s
+        except ValueError as error:
+            raise UsageError(f"--vip: {error}") from error
     from popctl.cli.lb_inventory import load  # noqa: PLC0415
 
     services = load(inventory).tables.services
@@ -114,10 +129,12 @@ def _balanced(inventory: Path | None, vips: tuple[str, ...], affinity_s: int) ->
     return tuple(one for service in services for one in service.vips), min(remembered, default=affinity_s)
 
 
-def _show(left: tuple[Finding, ...], done: list[str], *, as_json: bool) -> None:
+def _show(left: tuple[Finding, ...], done: list[str], silent: dict[str, str], *, as_json: bool) -> None:
     if as_json:
-        write_json({"done": done, "findings": [asdict(finding) for finding in left]})
+        write_json({"done": done, "findings": [asdict(finding) for finding in left], "silent": silent})
         return
+    for name, error in silent.items():
+        print(printable(f"{name}: {error}"), file=sys.stderr)  # noqa: T201 - a command speaks
     for command in done:
         print(f"done, until the next boot: {command}")  # noqa: T201 - a command speaks
     for finding in left:

@@ -31,10 +31,11 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def seconds_until(text: str, now: datetime) -> float:
-    """Return seconds from `now` to a time of day (`06:00`, the next one) or a moment (`2026-05-01T06:00`).
+def moment_of(text: str, now: datetime) -> float:
+    """Return the unix time of a time of day (`06:00`, the next one after `now`) or a moment (`2026-05-01T06:00`).
 
-    Without a zone it is local time, as `now` has it.
+    Without a zone it is a time of the zone of `now`, local time if that is naive. The zone says what that means on that
+    day, not the difference to UTC that is in force now: a night in which clocks change is an hour longer or shorter.
 
     Raises:
         ValueError: it is neither, or is past.
@@ -43,17 +44,24 @@ def seconds_until(text: str, now: datetime) -> float:
     try:
         if _CLOCK.fullmatch(plain):
             hour, minute = plain.split(":")
-            moment = now.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
-            moment = moment if moment > now else moment + timedelta(days=1)
+            today = now.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
+            found: tuple[float, ...] = (*_told_twice(today), *_told_twice(today + timedelta(days=1)))
         else:
             moment = datetime.fromisoformat(plain)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
-    except ValueError:
+            found = _told_twice(moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo))
+    except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is no time; write 06:00 or 2026-05-01T06:00") from None
-    left_s = (moment - now).total_seconds()
-    if left_s <= 0:
-        raise ValueError(f"{text!r} is past")
-    return left_s
+    for unix_s in found:
+        if unix_s > now.timestamp():
+            return unix_s
+    raise ValueError(f"{text!r} is past")
+
+
+def _told_twice(moment: datetime) -> tuple[float, float]:
+    """Return when clocks show this, first and last: an hour is told twice when they are set back."""
+    first = moment.replace(fold=0).timestamp()
+    # In an hour that is left out, the second reading comes first, and means nothing.
+    return first, max(first, moment.replace(fold=1).timestamp())
 
 
 def show_duration(seconds: float) -> str:

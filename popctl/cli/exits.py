@@ -25,7 +25,7 @@ class Exit(IntEnum):
     UNREACHABLE = 69
     """No agent answers."""
     REFUSED = 70
-    """The agent refused for another reason; it says which."""
+    """The agent refused for another reason; it says which. Or popctl has a bug, and says so."""
     STATE = 74
     """The agent cannot write its state file, or cannot believe it. Nothing was changed."""
     UNPROVEN = 75
@@ -49,7 +49,7 @@ MEANINGS = {
     Exit.HELD: "refused: the fleet's guard would hold the withdraw",
     Exit.BUSY: "the agent has too much to do; the same command may succeed later",
     Exit.UNREACHABLE: "no agent answers",
-    Exit.REFUSED: "the agent refused for another reason",
+    Exit.REFUSED: "the agent refused for another reason, or popctl has a bug",
     Exit.STATE: "the state file cannot be written or believed; nothing changed",
     Exit.UNPROVEN: "ordered, not proven yet",
     Exit.PROTOCOL: "what answers does not speak this API",

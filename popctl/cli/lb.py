@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from popctl.cli.client import NothingThereError, UnreadableError, UsageError
 from popctl.cli.exits import Exit
-from popctl.cli.options import AsJson
+from popctl.cli.options import CONFIGURATION, AsJson, Inventory, attempt, printable, write_json
 
 if TYPE_CHECKING:
     from popctl.cli.lb_inventory import BalancerInventory
@@ -27,7 +27,7 @@ def explain(
     packet: str = "",
     /,
     *,
-    inventory: Annotated[Path, Parameter(name="--inventory")],
+    inventory: Inventory = CONFIGURATION,
     pcap: Path | None = None,
     line: int | None = None,
     source: str = "",
@@ -52,7 +52,7 @@ def explain(
     packet
         An IP packet as hex digits.
     inventory
-        File with the SPI plan, backends and services.
+        File with the SPI plan, backends and services: the agent's configuration, if nothing else is said.
     pcap
         A capture; with --line only that record is shown.
     line
@@ -69,31 +69,42 @@ def explain(
         Backends to take for down.
     draining
         Backends to take for draining.
+    json
+        One JSON object on standard output; of a capture, with all its packets.
     """
-    from popctl.cli.lb_inventory import InventoryError, load  # noqa: PLC0415 - numpy and YAML only where needed
+    from popctl.cli.lb_inventory import load  # noqa: PLC0415 - numpy and YAML only where needed
     from popctl.wire.errors import WireError  # noqa: PLC0415
 
-    try:
-        found = load(inventory)
-        tables = _with_health(found, inventory, down, draining)
-        if pcap is not None:
-            packets = list(_capture(pcap))
-        elif packet:
-            packets = [(1, _from_hex(packet))]
+    def work() -> int:
+        try:
+            found = load(inventory)
+            tables = _with_health(found, inventory, down, draining)
+            if pcap is not None:
+                packets = list(_capture(pcap))
+            elif packet:
+                packets = [(1, _from_hex(packet))]
+            else:
+                fields = _Fields(source, destination, sport, dport, spi_i, spi_r, ike_version, from_responder, esp)
+                packets = [(1, fields.packet())]
+            shown = [(n, s) for n, s in _steer_all(tables, packets) if line is None or n == line]
+        except WireError as error:
+            raise UsageError(str(error)) from error
+        if not shown:
+            raise NothingThereError(
+                f"{pcap or 'without --pcap'}: no IP packet in {'it' if line is None else f'record {line}'}"
+            )
+        if json:
+            records = [{"record": number} | _document(steering) for number, steering in shown]
+            write_json(_document(shown[0][1]) if pcap is None else {"packets": records})
         else:
-            fields = _Fields(source, destination, sport, dport, spi_i, spi_r, ike_version, from_responder, esp)
-            packets = [(1, fields.packet())]
-        shown = [s for number, s in _steer_all(tables, packets) if line is None or number == line]
-    except (InventoryError, WireError, OSError, _OptionError) as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a command speaks
-        return Exit.USAGE
-    for steering in shown:
-        print(_json(steering) if json else _text(tables, steering))  # noqa: T201 - a command speaks
-    return Exit.OK if shown else Exit.NOT_FOUND
+            sys.stdout.write("".join(f"{_text(tables, steering)}\n" for _, steering in shown))
+        return Exit.OK
+
+    return attempt(work, as_json=json)
 
 
 @lb_app.command
-def compare(one: Path, other: Path, /) -> int:
+def compare(one: Path, other: Path, /, *, json: AsJson = False) -> int:
     """Say where two inventories disagree: two balancers of a PoP must answer alike, and PoPs of a site share a plan.
 
     Parameters
@@ -102,26 +113,31 @@ def compare(one: Path, other: Path, /) -> int:
         File with the SPI plan, backends and services.
     other
         The same of another balancer or PoP.
+    json
+        One JSON object on standard output.
     """
-    from popctl.cli.lb_inventory import InventoryError, load  # noqa: PLC0415 - numpy and YAML only where needed
+    from popctl.cli.lb_inventory import load  # noqa: PLC0415 - numpy and YAML only where needed
     from popctl.core.balance import differences  # noqa: PLC0415
     from popctl.wire.spi_lint import disagreements  # noqa: PLC0415
 
-    try:
+    def work() -> int:
         ours, theirs = load(one), load(other)
-    except (InventoryError, OSError) as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a command speaks
-        return Exit.USAGE
-    found = disagreements(ours.site, theirs.site)
-    if ours.pop == theirs.pop:
-        found += differences(ours.tables, theirs.tables)
-    for problem in found:
-        print(problem, file=sys.stderr)  # noqa: T201 - a command speaks
-    return Exit.PROBLEMS if found else Exit.OK
+        found = disagreements(ours.site, theirs.site)
+        if ours.pop == theirs.pop:
+            found += differences(ours.tables, theirs.tables)
+        if json:
+            write_json({"agree": not found, "problems": [asdict(problem) for problem in found]})
+        else:
+            sys.stderr.write("".join(f"{printable(str(problem))}\n" for problem in found))
+        return Exit.PROBLEMS if found else Exit.OK
+
+    return attempt(work, as_json=json)
 
 
-class _OptionError(Exception):
-    """An option that cannot be used."""
+class _OptionError(UsageError):
+    """An option that cannot be used. Says which."""
+
+    located = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +212,11 @@ def _capture(path: Path) -> Iterator[tuple[int, Packet]]:
     from popctl.wire.packet import parse  # noqa: PLC0415
     from popctl.wire.pcap import ip_packets  # noqa: PLC0415
 
-    for number, network in enumerate(ip_packets(path.read_bytes()), start=1):
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableError(path, error) from error
+    for number, network in enumerate(ip_packets(content), start=1):
         if network is None:
             continue
         try:
@@ -238,6 +258,6 @@ def _text(tables: Tables, steering: Steering) -> str:
     return "\n".join(lines)
 
 
-def _json(steering: Steering) -> str:
+def _document(steering: Steering) -> dict[str, Any]:
     fields = ("reason", "service", "backend", "rule", "row", "rank", "why")
-    return json_format.dumps({name: getattr(steering, name) for name in fields})
+    return {name: getattr(steering, name) for name in fields}

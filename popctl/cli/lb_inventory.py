@@ -6,18 +6,20 @@ describes its shape. Every problem is reported at once, with its key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import yaml
-
+from popctl.cli.client import UsageError
+from popctl.config import schema_balancer, schema_inventory
 from popctl.config.errors import ConfigError
-from popctl.config.load import load as load_configuration
+from popctl.config.load import parse, read
+from popctl.config.schema import Document
 from popctl.config.secret_files import SecretFileError, read_secret_file
+from popctl.config.shape import Dissection, suggestion
 from popctl.config.tls_files import look_away
+from popctl.config.yaml_text import read_tree
 from popctl.core.balance import problems as table_problems
 from popctl.core.rendezvous import build
 from popctl.core.seeds import recipes, whole, with_services
@@ -34,14 +36,22 @@ from popctl.model.balancer import (
 from popctl.wire.spi import Identity, labels
 from popctl.wire.spi_lint import Inventory, lint, lint_ids
 
+if TYPE_CHECKING:
+    from popctl.config import errors
+    from popctl.config.yaml_text import Tree
+
+_AGENTS_ALONE = frozenset(Document.model_fields) - frozenset(schema_inventory.Inventory.model_fields)
+"""Keys that only the agent's configuration has."""
 _STAND_IN = "unreadable"
 
 
-class InventoryError(Exception):
+class InventoryError(UsageError):
     """The file cannot be used; all problems at once."""
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
+    located = True
+
+    def __init__(self, source: Path, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
         self.problems = problems
 
 
@@ -65,32 +75,36 @@ def load(path: Path) -> BalancerInventory:
     """Read an inventory file.
 
     Raises:
-        InventoryError: with every problem found.
-        OSError: the file cannot be read.
+        InventoryError: with every problem found; also when the file itself cannot be read.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return _of_agent(path) if "neighbors" in document else _build(document)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        problem = Problem(key=str(path), text=f"cannot be read: {error!r}", remedy="see docs/balancer.md for its shape")
-        raise InventoryError((problem,)) from error
-
-
-def _of_agent(path: Path) -> BalancerInventory:
-    """Read the agent's own configuration: the same plan, services and rows."""
-    try:
-        pop = load_configuration(path, read_secret=_secret_or_stand_in, look=look_away)
+        text = read(path)
+        tree, textual = read_tree(text, str(path))
+        if isinstance(tree, dict) and not _AGENTS_ALONE.isdisjoint(tree):
+            return _of_agent(path, text)
     except ConfigError as error:
-        raise InventoryError(
-            tuple(Problem(key=one.path, text=one.problem, remedy=one.remedy) for one in error.problems)
-        ) from error
+        raise InventoryError(path, tuple(map(_told, error.problems))) from error
+    return _of_its_own(path, tree, textual)
+
+
+def _told(problem: errors.Problem) -> Problem:
+    return Problem(key=problem.path, text=f"found {problem.found}: {problem.problem}", remedy=problem.remedy)
+
+
+def _of_agent(path: Path, text: str) -> BalancerInventory:
+    """Read the agent's own configuration: the same plan, services and rows. Raises `ConfigError` too."""
+    pop = parse(text, str(path), read_secret=_secret_or_stand_in, look=look_away)
     if pop.tables is None or pop.spi_plan is None:
         missing = "services" if pop.tables is None else "spi_plan"
-        text = "no service has a balancer" if pop.tables is None else "there is no plan, so backends have no labels"
-        raise InventoryError((Problem(key=missing, text=text, remedy="see docs/balancer.md"),))
+        what = "no service has a balancer" if pop.tables is None else "there is no plan, so backends have no labels"
+        raise InventoryError(path, (Problem(key=missing, text=what, remedy="see docs/balancer.md"),))
     if pop.row_key is not None and pop.row_key.reveal() == _STAND_IN:
-        text = "cannot be read, and the rows follow from it"
-        raise InventoryError((Problem(key="balancer.secret_file", text=text, remedy="run as a user who may read it"),))
+        problem = Problem(
+            key="balancer.secret_file",
+            text="cannot be read, and the rows follow from it",
+            remedy="run as a user who may read it",
+        )
+        raise InventoryError(path, (problem,))
     services = whole(pop, [build(one.weights, one.seed) for one in recipes(pop)])
     tables = replace(with_services(pop.tables, services), alive=frozenset(pop.tables.backends))
     ids = {forward.name: number for number, forward in pop.tables.backends.items()}
@@ -105,52 +119,73 @@ def _secret_or_stand_in(path: Path) -> str:
         return _STAND_IN
 
 
-def _build(document: Mapping[str, Any]) -> BalancerInventory:
-    plan, pop = SpiPlan(**document["spi_plan"]), int(document["pop"]["id"])
-    backends = document["backends"]
-    ids = {name: int(each["id"]) for name, each in backends.items()}
-    sizes = document.get("sizes", {})
+def _of_its_own(path: Path, tree: Tree, textual: tuple[errors.Problem, ...]) -> BalancerInventory:
+    cut = Dissection(tree, schema_inventory.Inventory)
+    plan = cut.section("spi_plan", schema_balancer.SpiPlan)
+    sizes = cut.section("sizes", schema_inventory.Sizes)
+    pop = cut.section("pop", schema_inventory.Identity)
+    backends = {part.key: part.value for part in cut.entries("backends", schema_inventory.Backend)}
+    services = {part.key: part.value for part in cut.entries("services", schema_inventory.Service)}
+    problems = *map(_told, (*textual, *cut.problems)), *_names(backends, services)
+    if problems or plan is None or sizes is None or pop is None:
+        raise InventoryError(path, problems)
+    whole_file = schema_inventory.Inventory(spi_plan=plan, sizes=sizes, pop=pop, backends=backends, services=services)
+    return _build(path, whole_file)
+
+
+def _names(
+    backends: Mapping[str, schema_inventory.Backend], services: Mapping[str, schema_inventory.Service]
+) -> Iterator[Problem]:
+    """Yield what backends and services say of each other that cannot be."""
+    owners: dict[int, str] = {}
+    for name, backend in backends.items():
+        owner = owners.setdefault(backend.id, name)
+        if owner != name:
+            yield Problem(key=f"backends.{name}.id", text=f"{backend.id} belongs to {owner}", remedy="choose a free id")
+    for name, service in services.items():
+        for index, backend_name in enumerate(service.backends):
+            if backend_name not in backends:
+                key, remedy = f"services.{name}.backends[{index}]", suggestion(backend_name, backends, "backend")
+                yield Problem(key=key, text=f"found {backend_name}: no such backend", remedy=remedy)
+
+
+def _build(path: Path, described: schema_inventory.Inventory) -> BalancerInventory:
+    plan, pop, sizes = SpiPlan(**described.spi_plan.model_dump()), described.pop.id, described.sizes
+    ids = {name: backend.id for name, backend in described.backends.items()}
     found = lint(
         plan,
-        pops=int(sizes.get("pops", pop)),
-        backends_per_pop=int(sizes.get("backends_per_pop", max(ids.values(), default=0) + 1)),
-        sas_per_backend=int(sizes.get("sas_per_backend", 10000)),
+        pops=sizes.pops or pop,
+        backends_per_pop=sizes.backends_per_pop or max(ids.values()) + 1,
+        sas_per_backend=sizes.sas_per_backend,
     ) + lint_ids(plan, pop, {number: name for name, number in ids.items()})
     if found:
-        raise InventoryError(found)
+        raise InventoryError(path, found)
     tables = Tables(
-        services=tuple(_service(name, each, backends, plan, pop) for name, each in document["services"].items()),
-        backends={ids[name]: _forward(name, each) for name, each in backends.items()},
+        services=tuple(_service(name, described, plan) for name in described.services),
+        backends={
+            backend.id: Forward(name=name, ipv4=backend.address, ipv6=backend.address6)
+            for name, backend in described.backends.items()
+        },
         alive=frozenset(ids.values()),
     )
     found = table_problems(tables)
     if found:
-        raise InventoryError(found)
+        raise InventoryError(path, found)
     return BalancerInventory(plan=plan, pop=pop, tables=tables, ids=ids)
 
 
-def _forward(name: str, each: Mapping[str, Any]) -> Forward:
-    v4, v6 = each.get("address"), each.get("address6")
-    return Forward(name=name, ipv4=IPv4Address(v4) if v4 else None, ipv6=IPv6Address(v6) if v6 else None)
-
-
-def _service(
-    name: str, each: Mapping[str, Any], backends: Mapping[str, Mapping[str, Any]], plan: SpiPlan, pop: int
-) -> BalancedService:
-    options = dict(each.get("balancer", {}))
-    weights = {int(backends[b]["id"]): int(backends[b].get("weight", 64)) for b in each["backends"]}
-    labelled = [int(backends[b]["id"]) for b in each["backends"] if backends[b].get("labelled", True)]
-    seed = int(options.pop("seed"))
-    affinity = options.pop("affinity", {})
+def _service(name: str, described: schema_inventory.Inventory, plan: SpiPlan) -> BalancedService:
+    service = described.services[name]
+    members, options = [described.backends[one] for one in service.backends], service.balancer
     return BalancedService(
         name=name,
-        vips=tuple(ip_address(vip) for vip in each["vips"]),
-        rows=build(weights, seed.to_bytes(8, "big")),
-        labels=labels(plan, pop, labelled),
-        seed=seed & 0xFFFFFFFF,
-        key=HashKey(options.pop("key", HashKey.SPI)),
-        affinity=Affinity(**affinity),
-        unlabelled=Unmatched(options.pop("unlabelled", Unmatched.SOURCE)),
-        other=Unmatched(options.pop("other", Unmatched.DROP)),
-        **options,
+        vips=tuple(service.vips),
+        rows=build({one.id: one.weight for one in members}, options.seed.to_bytes(8, "big")),
+        labels=labels(plan, described.pop.id, [one.id for one in members if one.labelled]),
+        seed=options.seed & 0xFFFFFFFF,
+        key=HashKey(options.key),
+        affinity=Affinity(timeout_s=options.affinity.timeout_s, size=options.affinity.size),
+        unlabelled=Unmatched(options.unlabelled),
+        plain_l2tp=options.plain_l2tp,
+        other=Unmatched(options.other),
     )

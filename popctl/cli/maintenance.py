@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
-from urllib.parse import quote
 
 from cyclopts import App, Parameter
 
-from popctl.cli.client import AgentClient, NothingThereError, UsageError
-from popctl.cli.durations import seconds_until, show_duration
+from popctl.cli.client import AgentClient, NothingThereError, UsageError, quoted
+from popctl.cli.durations import moment_of, show_duration
 from popctl.cli.exits import Exit
-from popctl.cli.options import THE_AGENT, Agent, Duration, Reason, as_document, attempt, printable, write_json
+from popctl.cli.options import (
+    THE_AGENT,
+    Agent,
+    For,
+    Reason,
+    as_document,
+    attempt,
+    ending_after,
+    printable,
+    write_json,
+)
 from popctl.cli.render_load import landing_lines
 from popctl.model.observation import IntentKind
 from popctl.wire.agent_api import IntentStatus, OrderReply
 from popctl.wire.agent_order import Order
 from popctl.wire.preview_api import ServicePreview, WithdrawPreview
 
-For = Annotated[Duration, Parameter(name="--for")]
 Until = Annotated[str, Parameter(name="--until")]
 
 maintenance_app = App(name="maintenance", help="Planned work: the withdraws that stand, and when they end.")
@@ -31,15 +41,35 @@ class PlanningClient(AgentClient):
 
     def preview(self, service: str) -> WithdrawPreview:
         """Ask what a withdraw would do now."""
-        return self._ask("GET", f"/v1/preview/withdraw/{quote(service, safe='')}", WithdrawPreview)
+        return self._ask("GET", f"/v1/preview/withdraw/{quoted(service)}", WithdrawPreview)
 
 
-def expiry_s(for_s: float, until: str) -> float:
-    """Return after how many seconds an order ends; 0 is never. Raises `UsageError`."""
-    if for_s and until:
+@dataclass(frozen=True, slots=True)
+class End:
+    """When an order ends: so long after it is given, at a moment, or never."""
+
+    after_s: float | None = None
+    at_unix_s: float | None = None
+
+    def expires_s(self) -> float | None:
+        """Return how long an order has that is given now; None is without end. Raises `UsageError`."""
+        if self.at_unix_s is None:
+            return self.after_s
+        left_s = self.at_unix_s - time.time()
+        if left_s <= 0:
+            raise UsageError("--until: found a moment that has passed meanwhile; remedy: name a later one")
+        return left_s
+
+
+def end_of(for_s: float | None, until: str) -> End:
+    """Return the end that the options mean. Raises `UsageError`."""
+    if for_s is not None and until:
         raise UsageError("--for and --until say the same thing; use one")
+    if not until:
+        return End(ending_after(for_s))
     try:
-        return seconds_until(until, datetime.now().astimezone()) if until else for_s
+        # Naive on purpose: only the zone itself, not its difference of today, knows what a clock shows tomorrow.
+        return End(at_unix_s=moment_of(until, datetime.fromtimestamp(time.time())))  # noqa: DTZ006
     except ValueError as error:
         raise UsageError(f"--until: {error}") from error
 
@@ -107,7 +137,7 @@ def show(service: str, /, *, agent: Agent = THE_AGENT) -> int:
 
 
 @maintenance_app.command
-def extend(service: str, /, *, reason: Reason, time: For = 0.0, until: Until = "", agent: Agent = THE_AGENT) -> int:
+def extend(service: str, /, *, reason: Reason, for_s: For = None, until: Until = "", agent: Agent = THE_AGENT) -> int:
     """Give planned work another end, counted from now; without one it stands until it is cancelled.
 
     Parameters
@@ -116,20 +146,21 @@ def extend(service: str, /, *, reason: Reason, time: For = 0.0, until: Until = "
         Name of the service.
     reason
         Why; kept with the order.
-    time
+    for_s
         How long from now, such as 2h.
     until
         Until when instead, such as 06:00.
     """
 
     def work() -> int:
+        end = end_of(for_s, until)
         one = _of(_standing(agent), service)
         order = Order(
             kind=IntentKind.WITHDRAW,
             target=service,
             reason=reason,
             drain_s=one.drain_left_s,
-            expires_s=expiry_s(time, until),
+            expires_s=end.expires_s(),
             force=one.forced,
             refuse_new=one.refuse_new,
         )

@@ -21,6 +21,8 @@ from popctl.wire.agent_api import encode
 C = TypeVar("C", bound=AgentClient)
 
 DEFAULT_SOCKET = Path("/run/popctl/api.sock")
+CONFIGURATION = Path("/etc/popctl/popctl.yaml")
+"""The agent's, which is the inventory of its host, too."""
 
 
 def _seconds(_: object, tokens: Sequence[Token]) -> float:
@@ -29,6 +31,11 @@ def _seconds(_: object, tokens: Sequence[Token]) -> float:
 
 Duration = Annotated[float, Parameter(converter=_seconds)]
 """Seconds, written as `30s` or `15m`."""
+
+For = Annotated[float | None, Parameter(name="--for", converter=_seconds)]
+"""How long an order stands or a drain has; None, not 0, is without end: `ending_after`."""
+
+Inventory = Annotated[Path, Parameter(name="--inventory")]
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="")]
 
@@ -82,12 +89,22 @@ THE_AGENT = Agent()
 def _host_and_port(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host, port = parts.hostname or "", parts.port or 0
+        # As the resolver will, which does not say whose fault it was.
+        host.encode("idna")
+        more = parts.scheme != "https" or parts.path.strip("/") or parts.query or parts.username
     except ValueError:
-        host = port = None
-    if not host or not port or parts.scheme != "https" or parts.path.strip("/") or parts.query or parts.username:
+        host, port, more = "", 0, True
+    if more or not host or not port or " " in host or not host.isprintable():
         raise UsageError(f"--api {printable(url)!r} is not https://HOST:PORT")
     return host, port
+
+
+def ending_after(for_s: float | None) -> float | None:
+    """Return seconds of `--for`. Raises `UsageError`: a script that is late for its own end does not mean for ever."""
+    if for_s == 0:
+        raise UsageError("--for: found 0: past; remedy: leave it out to let the order stand until it is lifted")
+    return for_s
 
 
 def attempt(work: Callable[[], int], *, as_json: bool) -> int:
@@ -95,14 +112,27 @@ def attempt(work: Callable[[], int], *, as_json: bool) -> int:
     try:
         return work()
     except ClientError as error:
-        if as_json:
-            write_json({"error": str(error), "exit": int(error.exit_code), "problem": _problem(error)})
-        else:
-            sys.stderr.write(f"popctl: {printable(str(error))}\n")
-        return error.exit_code
+        problem = as_document(error.problem) if isinstance(error, RefusedError) else None
+        return fail(str(error), error.exit_code, as_json=as_json, located=error.located, problem=problem)
     except KeyboardInterrupt:
-        sys.stderr.write("popctl: interrupted; an order that was accepted stands\n")
-        return Exit.INTERRUPTED
+        return fail("interrupted; an order that was accepted stands", Exit.INTERRUPTED, as_json=as_json)
+
+
+def fail(text: str, code: Exit, *, as_json: bool, located: bool = False, problem: object = None) -> Exit:
+    """Say why a command ends with `code`, in lines for people or as one JSON object; return the code.
+
+    Args:
+        text: what is wrong.
+        code: how the command ends.
+        as_json: whether standard output is JSON.
+        located: every line of the text begins with its place already.
+        problem: what the agent said, as JSON.
+    """
+    if as_json:
+        write_json({"error": text, "exit": int(code), "problem": problem})
+    else:
+        sys.stderr.write(f"{'' if located else 'popctl: '}{printable(text)}\n")
+    return code
 
 
 def write_json(document: object) -> None:
@@ -118,7 +148,3 @@ def as_document(value: object) -> Any:  # noqa: ANN401 - JSON
 def printable(text: str) -> str:
     """Return text from elsewhere without what a terminal would obey."""
     return "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in text)
-
-
-def _problem(error: ClientError) -> object:
-    return as_document(error.problem) if isinstance(error, RefusedError) else None

@@ -16,8 +16,19 @@ from cyclopts import App, Parameter
 from popctl.cli.client import AgentClient, ClientError
 from popctl.cli.durations import show_duration
 from popctl.cli.exits import Exit
-from popctl.cli.maintenance import For, Until, agreed, expiry_s
-from popctl.cli.options import THE_AGENT, Agent, Duration, Reason, as_document, attempt, printable, write_json
+from popctl.cli.maintenance import Until, agreed, end_of
+from popctl.cli.options import (
+    THE_AGENT,
+    Agent,
+    Duration,
+    For,
+    Reason,
+    as_document,
+    attempt,
+    ending_after,
+    printable,
+    write_json,
+)
 from popctl.cli.progress import missing, standing_against
 from popctl.model.observation import DrainEnd, IntentKind
 from popctl.wire.agent_api import OrderReply
@@ -35,7 +46,7 @@ def withdraw(
     *,
     reason: Reason,
     drain: Duration = 0.0,
-    time: For = 0.0,
+    for_s: For = None,
     until: Until = "",
     force: bool = False,
     refuse_if_held: Annotated[bool, Parameter(negative="")] = False,
@@ -55,7 +66,7 @@ def withdraw(
         Why; kept with the order and shown to whoever asks.
     drain
         Announce graceful shutdown (RFC 8326) for this long first, such as 15m.
-    time
+    for_s
         How long the order stands, such as 2h; then the service comes back by health, through warm-up.
     until
         Until when it stands instead, such as 06:00.
@@ -74,7 +85,7 @@ def withdraw(
     """
 
     def work() -> int:
-        expires_s = expiry_s(time, until)
+        end = end_of(for_s, until)
         client = agent.client()
         if not agreed(agent, service, force=force, yes=yes):
             sys.stderr.write("popctl: nothing was ordered\n")
@@ -84,7 +95,8 @@ def withdraw(
             target=service,
             reason=reason,
             drain_s=drain,
-            expires_s=expires_s,
+            # Counted from now: whoever was asked may have thought about it for a while.
+            expires_s=end.expires_s(),
             force=force,
             refuse_if_held=refuse_if_held,
             refuse_new=refuse_new,
@@ -131,7 +143,7 @@ def drain(
     /,
     *,
     reason: Reason,
-    deadline: Annotated[Duration, Parameter(name="--for")] = 0.0,
+    deadline: For = None,
     then: DrainEnd = DrainEnd.WAIT,
     force: bool = False,
     agent: Agent = THE_AGENT,
@@ -153,7 +165,8 @@ def drain(
     """
 
     def work() -> int:
-        order = Order(kind=IntentKind.DRAIN, target=backend, reason=reason, drain_s=deadline, then=then, force=force)
+        drain_s = ending_after(deadline) or 0.0
+        order = Order(kind=IntentKind.DRAIN, target=backend, reason=reason, drain_s=drain_s, then=then, force=force)
         return _report(agent, agent.client().place(order), f"backend {backend} drains")
 
     return attempt(work, as_json=agent.json)

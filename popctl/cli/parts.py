@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,6 +11,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from popctl.cli.exits import Exit
+from popctl.cli.options import fail
 
 Rest = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 
@@ -53,9 +53,8 @@ def command(part: Part) -> Callable[..., int]:
         except ImportError as error:
             if error.name is None or error.name.startswith("popctl."):
                 raise
-            what = f"popctl: {part.command} needs the Python package {error.name!r}, which is not installed here"
-            sys.stderr.write(f"{what}; remedy: install popctl[topology]\n")
-            return Exit.MISSING
+            what = f"{part.command} needs the Python package {error.name!r}, which is not installed here"
+            return fail(f"{what}; remedy: install popctl[topology]", Exit.MISSING, as_json="--json" in arguments)
         found = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
         return found if isinstance(found, int) else Exit.OK
 

@@ -90,7 +90,7 @@ def load(
             show_load(study, found, console())
         return Exit.OK
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command
@@ -109,7 +109,7 @@ def withdraw(pop: str, /, *more: str, world: World = THE_WORLD) -> int:
         study = study_of(world)
         return _tell(study.withdraw([_pop(study, name) for name in (pop, *more)]), world)
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command
@@ -138,7 +138,7 @@ def prepend(
         site = _pop(study, pop)
         return _tell(study.prepend(site, times, upstream=_upstream(study, site, upstream)), world)
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command(name="add-pop")
@@ -158,7 +158,7 @@ def add_pop(file: Path, /, *, world: World = THE_WORLD) -> int:
         study = study_of(world, grown, unannounced=new, sized_for=fleet, added=file)
         return _tell(study.ask(f"add {grown.pops[-1].name}", grown.plan()), world)
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command(name="n-1")
@@ -169,7 +169,7 @@ def one_down(*, world: World = THE_WORLD) -> int:
         study = study_of(world)
         return _tell_all(study.one_down(), len(study.fleet.pops), world)
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command(name="n-2")
@@ -191,7 +191,7 @@ def two_down(
             raise NotInFleetError("fewer than two PoPs announce, so no two of them can fail")
         return _tell_all(study.two_down(top), count * (count - 1) // 2, world)
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 @plan_app.command(name="map")
@@ -224,4 +224,4 @@ def draw_map(
         sys.stdout.write(f"{out}\n")
         return Exit.OK
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)

@@ -63,7 +63,7 @@ def playbook(
         sys.stdout.write(f"{out}: {_told(book)}\n")
         return Exit.OK
 
-    return attempt(work)
+    return attempt(work, as_json=world.json)
 
 
 def _named(world: World) -> Fleet:

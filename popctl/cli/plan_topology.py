@@ -76,7 +76,7 @@ def write_internet(
         sys.stdout.write(f"{internet}: {counts}\n{fleet}: {pops} PoPs for {users} sessions\n")
         return Exit.OK
 
-    return attempt(work)
+    return attempt(work, as_json=False)
 
 
 @topology_app.command(name="fit")
@@ -103,4 +103,4 @@ def show_fit(
             show_fits(found, console())
         return Exit.OK if all(one.ok for one in found) else Exit.PROBLEMS
 
-    return attempt(work)
+    return attempt(work, as_json=json)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
+from popctl.cli.client import ClientError, MissingError, NothingThereError
 from popctl.cli.exits import Exit
 from popctl.cli.options import AsJson
+from popctl.cli.options import attempt as answered
 from topology import caida, demand, fleet_file
 from topology.attach import attach
 from topology.bounds import MOST_SESSIONS
@@ -35,26 +36,29 @@ _DEFAULT_LOAD = 1.5
 Cache = Annotated[Path | None, Parameter(name="--cache")]
 
 
-class NotInFleetError(Exception):
+class NotInFleetError(NothingThereError):
     """A PoP or session that the fleet does not have."""
 
 
-def attempt(work: Callable[[], int]) -> int:
-    """Run a command; bad inputs are listed on standard error."""
-    try:
-        return work()
-    except TopologyError as error:
-        for problem in error.problems:
-            sys.stderr.write(f"{problem}\n")
-        return Exit.PROBLEMS
-    except NotInFleetError as error:
-        sys.stderr.write(f"popctl: {error}\n")
-        return Exit.NOT_FOUND
-    except NoEngineError as error:
-        sys.stderr.write(f"popctl: {error}\n")
-        return Exit.MISSING
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
+class BadInputError(ClientError):
+    """Files that the model cannot use; all problems at once."""
+
+    exit_code = Exit.PROBLEMS
+    located = True
+
+
+def attempt(work: Callable[[], int], *, as_json: bool) -> int:
+    """Run a command as all are run, with what the model refuses in the words of a command."""
+
+    def asked() -> int:
+        try:
+            return work()
+        except TopologyError as error:
+            raise BadInputError(str(error)) from error
+        except NoEngineError as error:
+            raise MissingError(str(error)) from error
+
+    return answered(asked, as_json=as_json)
 
 
 def _finite(_: object, value: float) -> None:

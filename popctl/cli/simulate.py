@@ -84,7 +84,7 @@ def simulate(
         held = all(one.holds is not False for _, findings in played for one in findings)
         return Exit.OK if held else Exit.UNSAFE
 
-    return attempt(work)
+    return attempt(work, as_json=json)
 
 
 _Played = tuple[list[Run], tuple[Finding, ...]]

@@ -73,10 +73,11 @@ class Parts:
     """Sections with a problem: nothing may be said about what is absent from them."""
 
 
-class _Dissection:
-    """Collects problems while the parts are taken out of the tree."""
+class Dissection:
+    """Collects problems while the parts that `document` knows are taken out of the tree."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, document: type[BaseModel] = schema.Document) -> None:
+        self._known = document.model_fields
         self.tree = tree if isinstance(tree, dict) else {}
         self.is_mapping = isinstance(tree, dict)
         self.problems: list[Problem] = []
@@ -84,8 +85,8 @@ class _Dissection:
         if not self.is_mapping:
             self._note((), show(tree), "the document is not a mapping", "start with the key `pop:`")
         for name in self.tree:
-            if name not in schema.Document.model_fields:
-                remedy = suggestion(name, schema.Document.model_fields, "key")
+            if name not in self._known:
+                remedy = suggestion(name, self._known, "key")
                 self._note((name,), show(name), "unknown key", remedy)
 
     def _note(self, path: KeyPath, found: str, problem: str, remedy: str) -> None:
@@ -119,7 +120,7 @@ class _Dissection:
         if name not in self.tree:
             self._absent(name)
             return ()
-        required = schema.Document.model_fields[name].is_required()
+        required = self._known[name].is_required()
         if not isinstance(raw, dict) or (required and not raw):
             problem = "is not a mapping of names" + (" with at least one entry" if required else "")
             self._note((name,), show(raw), problem, "write entries like `vpn:`")
@@ -130,7 +131,7 @@ class _Dissection:
         return tuple(Placed(path, value) for path, value in found if value is not None)
 
     def _absent(self, name: str) -> bool:
-        field = schema.Document.model_fields[name]
+        field = self._known[name]
         if field.is_required() and self.is_mapping:
             self._note((name,), "nothing", "is required", f"add it: {_phrase(field.description)}")
         return field.is_required()
@@ -167,7 +168,7 @@ def _without(model: type[M], raw: Tree, flawed: Iterable[object]) -> M | None:
 
 def take_apart(tree: Tree) -> tuple[Parts, tuple[Problem, ...]]:
     """Return the well-formed parts of the tree, and every problem of shape."""
-    cut = _Dissection(tree)
+    cut = Dissection(tree)
     parts = Parts(
         pop=cut.section("pop", schema.Identity),
         neighbors=cut.items("neighbors", schema.Neighbor),

@@ -40,8 +40,8 @@ class Order:
     """WITHDRAW: graceful shutdown (RFC 8326) is announced this long first. DRAIN: until its deadline; 0 is none."""
     then: DrainEnd = DrainEnd.WAIT
     """DRAIN only: what the deadline means."""
-    expires_s: float = 0.0
-    """WITHDRAW only: from so many seconds on it means nothing any more; 0 is until it is lifted."""
+    expires_s: float | None = None
+    """WITHDRAW only: from so many seconds on, more than 0, it means nothing any more; None is until it is lifted."""
     force: bool = False
     """DRAIN: go on although a service loses its minimum of healthy backends. WITHDRAW: whatever the guard says of the
     PoPs that are left."""
@@ -65,7 +65,9 @@ class OrderError(WireError):
 def encode_order(order: Order) -> bytes:
     """Return the body of `POST /v1/intents`."""
     body = {"kind": order.kind, "target": order.target, "reason": order.reason}
-    options = {"drain_s": order.drain_s, "then": order.then, "expires_s": order.expires_s, "force": order.force}
+    options = {"drain_s": order.drain_s, "then": order.then, "force": order.force}
+    if order.expires_s is not None:
+        options["expires_s"] = order.expires_s
     if order.refuse_if_held:
         # Left out otherwise: an older agent refuses keys that it does not know.
         options["refuse_if_held"] = True
@@ -90,7 +92,7 @@ def decode_order(body: bytes) -> Order:
         reason=document["reason"].strip(),
         drain_s=float(document.get("drain_s", 0.0)),
         then=DrainEnd(document.get("then", DrainEnd.WAIT)),
-        expires_s=float(document.get("expires_s", 0.0)),
+        expires_s=float(document["expires_s"]) if "expires_s" in document else None,
         force=document.get("force", False),
         refuse_if_held=document.get("refuse_if_held", False),
         refuse_new=document.get("refuse_new", False),
@@ -177,7 +179,8 @@ def _option_problems(document: JsonObject, kind: object) -> Iterator[FieldProble
         remedy = f"seconds from 0 to {MAX_DRAIN_S:.0f}"
         yield FieldProblem(key="drain_s", found=show(drain_s), problem="not a drain time", remedy=remedy)
     yield from _end_problems(document.get("then", DrainEnd.WAIT), drain_s, kind)
-    yield from _expiry_problems(document.get("expires_s", 0.0), drain_s, kind)
+    if "expires_s" in document:
+        yield from _expiry_problems(document["expires_s"], drain_s, kind)
     yield from _held_problems(document.get("refuse_if_held", False), kind)
     yield from _refusal_problems(document.get("refuse_new", False), kind)
     if not isinstance(force, bool):
@@ -186,12 +189,16 @@ def _option_problems(document: JsonObject, kind: object) -> Iterator[FieldProble
 
 def _expiry_problems(expires_s: object, drain_s: object, kind: object) -> Iterator[FieldProblem]:
     if not _is_duration(expires_s, MAX_EXPIRY_S):
-        remedy = f"seconds from 0 to {MAX_EXPIRY_S:.0f}"
+        remedy = f"seconds above 0, up to {MAX_EXPIRY_S:.0f}"
         yield FieldProblem(key="expires_s", found=show(expires_s), problem="not an expiry", remedy=remedy)
-    elif expires_s and kind == IntentKind.DRAIN:
+    elif kind == IntentKind.DRAIN:
         remedy = "leave it out: a drain has a deadline, drain_s"
         yield FieldProblem(key="expires_s", found=show(expires_s), problem="only for withdraw", remedy=remedy)
-    elif expires_s and _is_duration(drain_s) and float(str(expires_s)) <= float(str(drain_s)):
+    elif not expires_s:
+        # Whoever reckons an end and is late by a moment means anything but "for ever".
+        remedy = "leave it out to let the order stand until it is lifted"
+        yield FieldProblem(key="expires_s", found=show(expires_s), problem="past", remedy=remedy)
+    elif _is_duration(drain_s) and float(str(expires_s)) <= float(str(drain_s)):
         problem = "comes before the drain is over: the service would never be withdrawn"
         yield FieldProblem(key="expires_s", found=show(expires_s), problem=problem, remedy="make it longer")
 

@@ -27,7 +27,6 @@ REASON_SCHEMA: Final[JsonSchema] = {
     "description": "Printable characters on one line, not only spaces.",
 }
 _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_DRAIN_S}
-_NEVER: Final = {"type": "number", "minimum": 0, "maximum": 0}
 _FORCE: Final = {"type": "boolean", "description": "Go on against the interlock (drain) or the guard (withdraw)."}
 
 
@@ -52,10 +51,10 @@ ORDER_SCHEMA: Final[JsonSchema] = {
             then={"const": DrainEnd.WAIT.value},
             expires_s={
                 "type": "number",
-                "minimum": 0,
+                "exclusiveMinimum": 0,
                 "maximum": MAX_EXPIRY_S,
-                "description": "From so many seconds on the order means nothing any more; 0: until it is lifted. Later"
-                " than `drain_s`.",
+                "description": "From so many seconds on the order means nothing any more; left out: until it is lifted."
+                " Later than `drain_s`.",
             },
             refuse_if_held={"type": "boolean", "description": "Order nothing if the guard would hold it now."},
             refuse_new={"type": "boolean", "description": "The balancer refuses new SAs; those that are up stay."},
@@ -66,7 +65,6 @@ ORDER_SCHEMA: Final[JsonSchema] = {
             (),
             drain_s=_SECONDS | {"description": "Until its deadline; 0: it has none."},
             then={"const": DrainEnd.WAIT.value},
-            expires_s=_NEVER,
             refuse_if_held={"const": False},
             refuse_new={"const": False},
         ),
@@ -76,7 +74,6 @@ ORDER_SCHEMA: Final[JsonSchema] = {
             ("drain_s", "then"),
             drain_s={"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DRAIN_S, "description": "The deadline."},
             then={"const": DrainEnd.CUT.value, "description": "At the deadline the SAs that are left are ended."},
-            expires_s=_NEVER,
             refuse_if_held={"const": False},
             refuse_new={"const": False},
         ),

@@ -45,6 +45,7 @@ TRIED = (
     Tried("bad-request", json=WITHDRAW | {"drain_s": float("nan")}),
     Tried("bad-request", json=WITHDRAW | {"expires_s": 4e7}),
     Tried("bad-request", json=WITHDRAW | {"expires_s": -3600}),
+    Tried("bad-request", json=WITHDRAW | {"expires_s": 0}),
     Tried("bad-request", json=WITHDRAW | {"expires_s": 30, "drain_s": 60}),
     Tried("bad-request", json=WITHDRAW | {"refuse_if_held": "yes"}),
     Tried("bad-request", json=DRAIN | {"refuse_if_held": True}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +13,17 @@ import pytest
 import yaml
 
 from popctl.cli.backend_config import backend_config
+from popctl.cli.doctor import doctor
 from popctl.cli.exits import Exit
 from popctl.cli.lb import compare, explain
 from popctl.cli.lb_inventory import InventoryError, load
+from popctl.config.yaml_text import read_tree
 from popctl.wire import packet
 from popctl.wire.packet import UDP
 from tests.balancers import CLIENT4, VIP4, server_spi
+from tests.unit.config import samples
 from tests.unit.config.samples import minimal
 
-FOR_EVER = "the kernel counts whole seconds, and takes 0 for ever; use whole seconds, 1 or more"
 INVENTORY = Path(__file__).parents[2] / "data" / "balancer" / "inventory.yaml"
 
 
@@ -59,7 +62,12 @@ def test_hex_and_a_line_of_a_capture_are_explained(tmp_path: Path, capsys: pytes
     capture.write_bytes(header + b"".join(struct.pack("<IIII", 0, 0, len(f), len(f)) + f for f in frames))
     assert explain(inventory=INVENTORY, pcap=capture, line=2) == Exit.OK
     assert "dropped: unprotected-l2tp" in capsys.readouterr().out
+    capsys.readouterr()
     assert explain(inventory=INVENTORY, pcap=capture, line=1) == Exit.NOT_FOUND
+    assert capsys.readouterr().err == f"popctl: {capture}: no IP packet in record 1\n"
+    assert explain(inventory=INVENTORY, pcap=capture, json=True) == Exit.OK
+    (one,) = json.loads(capsys.readouterr().out)["packets"]
+    assert (one["record"], one["reason"]) == (2, "unprotected-l2tp")
 
 
 def test_what_is_no_packet_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,20 +153,116 @@ def test_a_bad_inventory_names_key_and_remedy(
     file.write_text(yaml.safe_dump(document))
     with pytest.raises(InventoryError) as refused:
         load(file)
-    assert str(refused.value) == message
+    assert str(refused.value) == f"{file}: {message}"
+
+
+AGENTS = """pop: {name: fra1, id: 1, asn: 65010, router_id: 192.0.2.10, location: %s}
+allowlist: {prefixes: [198.51.100.0/24], next_hops: [192.0.2.1]}
+services: {vpn: {prefixes: [198.51.100.0/24], backends: [b1]}}
+backends: [{name: b1, id: 1, address: 192.0.2.2}]
+"""
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "message"),
+    ("text", "told"),
     [
-        *(("timeout_s", value, f"a memory of {value} s: {FOR_EVER}") for value in (0, 0.2, -1, 1.5)),
-        ("size", 0, "room for 0 clients; use a whole number, 1 or more"),
+        pytest.param("a: [", "line 1, column 5: found malformed YAML: ", id="no YAML"),
+        pytest.param("", "(document): found nothing: the document is not a mapping; ", id="empty"),
+        pytest.param("- 1\n", "(document): found a list: the document is not a mapping; ", id="a list"),
+        pytest.param("[" * 3000, "line 1, column 33: found malformed YAML: nested deeper than 32 levels", id="deep"),
+        pytest.param(
+            "pop: {id: 7}\npop: {id: 8}", "line 2, column 1: found pop: this key stands twice", id="a key twice"
+        ),
+        pytest.param("pop: &x {id: 7}", "line 1, column 6: found malformed YAML: anchors", id="an anchor"),
+        pytest.param(
+            "pop: \0", "line 1, column 6: found malformed YAML: a character that YAML", id="a control character"
+        ),
+        pytest.param("pop: {id: 7}", "spi_plan: found nothing: is required; add it: How SPIs", id="no plan"),
+        pytest.param("pop: {id: x}", 'pop.id: found "x": is not a whole number; write digits', id="a wrong type"),
+        pytest.param("pop: {id: 7, nmae: x}", "pop.nmae: found nmae: unknown key; ", id="an unknown key"),
+        pytest.param("backends: {b0: {}}", "backends.b0.id: found nothing: is required; add it: Number", id="no id"),
+        pytest.param(
+            "backends: {b0: {id: 0, address: '::1'}}", "backends.b0.address: found ::1: is not an IPv4", id="v6"
+        ),
+        pytest.param(
+            "backends: {b0: {id: 3}, b1: {id: 3}}",
+            "backends.b1.id: 3 belongs to b0; choose a free id",
+            id="an id twice",
+        ),
+        pytest.param(
+            "backends: {b0: {id: 0}}\nservices: {vpn: {vips: [192.0.2.1], backends: [b00], balancer: {seed: 1}}}",
+            "services.vpn.backends[0]: found b00: no such backend; did you mean b0?",
+            id="a backend that is not there",
+        ),
+        pytest.param(
+            "services: {vpn: {vips: [192.0.2.1], backends: [b0], balancer: {seed: hunter2}}}",
+            "services.vpn.balancer.seed: found a value that is not shown: is not a number of 64 bits",
+            id="a bad seed",
+        ),
+        *(
+            pytest.param(
+                f"services: {{vpn: {{vips: [192.0.2.1], backends: [b0], balancer: {{seed: 1, affinity: {written}}}}}}}",
+                f"services.vpn.balancer.affinity.{told}; ",
+                id=written,
+            )
+            for written, told in (
+                ("{timeout_s: 0}", "timeout_s: found 0: is too small"),
+                ("{timeout_s: -1}", "timeout_s: found -1: is too small"),
+                ("{timeout_s: 0.2}", "timeout_s: found 0.2: is not a whole number"),
+                ("{size: 0}", "size: found 0: is too small"),
+            )
+        ),
+        pytest.param(
+            AGENTS % "here", "neighbors: found nothing: is required; add it: ", id="the agent's, no neighbours"
+        ),
+        pytest.param(
+            AGENTS % "2026-02-30" + "lease: x", "lease: found x: is not a mapping; ", id="the agent's, one dialect"
+        ),
     ],
 )
-def test_a_memory_of_clients_without_an_end_is_refused(tmp_path: Path, key: str, value: float, message: str) -> None:
+def test_a_malformed_inventory_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "inventory.yaml"
+    file.write_text(text)
     with pytest.raises(InventoryError) as refused:
-        load(changed(tmp_path, lambda d: d["services"]["vpn"]["balancer"].update(affinity={key: value})))
-    assert str(refused.value) == f"services.vpn.balancer.affinity.{key}: {message}"
+        load(file)
+    assert f"{file}: {told}" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_of_the_inventory(tmp_path: Path) -> None:
+    with pytest.raises(InventoryError, match=r"none.yaml: \(file\): found no configuration: No such file or directory"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"pop:\n  name: \xff\n")
+    with pytest.raises(InventoryError, match="is not UTF-8 text in line 2"):
+        load(tmp_path / "latin.yaml")
+
+
+def test_the_agents_file_is_read_where_its_certificates_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, _ = read_tree((samples.GOOD / "fleet.yaml").read_text(), "fleet.yaml")
+    document: dict[str, Any] = dict(tree) if isinstance(tree, dict) else {}
+    document["spi_plan"] = {"site": "example.net"}
+    document["services"]["vpn"]["balancer"] = {"vips": ["198.51.100.1"]}
+    file = tmp_path / "popctl.json"
+    file.write_text(json.dumps(document))
+    codes = (
+        explain(inventory=file, source=str(CLIENT4), destination="198.51.100.1", spi_i="1"),
+        compare(file, file),
+        backend_config("vpn-1", inventory=file),
+        doctor(inventory=file),
+    )
+    assert codes[:3] == (Exit.OK, Exit.OK, Exit.OK), capsys.readouterr().err
+    assert codes[3] in (Exit.OK, Exit.PROBLEMS), capsys.readouterr().err
+
+
+def test_every_key_of_the_documented_inventory_is_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "balancer.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "inventory.yaml").write_text(example)
+    found = load(tmp_path / "inventory.yaml")
+    (service,) = found.tables.services
+    assert (found.pop, found.ids, service.seed) == (7, {"b0": 0}, 0x5EED0001)
 
 
 def changed(directory: Path, change: Callable[[dict[str, Any]], object]) -> Path:
@@ -166,7 +270,7 @@ def changed(directory: Path, change: Callable[[dict[str, Any]], object]) -> Path
     document = yaml.safe_load(INVENTORY.read_text())
     change(document)
     file = directory / "other.yaml"
-    file.write_text(yaml.safe_dump(document))
+    file.write_text(json.dumps(document))  # which is YAML, too, and never has anchors
     return file
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import sys
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from popctl.cli.durations import seconds_until
+from popctl.cli.durations import moment_of
 from popctl.cli.exits import Exit
+from popctl.cli.main import run
 from tests.unit.agent import api_rig
 from tests.unit.cli.command_line import popctl
 
@@ -61,15 +67,88 @@ async def test_two_ends_at_once_or_one_in_the_past_are_wrong_usage_and_order_not
         assert not agent.store.intents
 
 
+@pytest.mark.parametrize("order", [("withdraw",), ("maintenance", "extend", "vpn"), ("drain", "b1")], ids=" ".join)
+async def test_no_time_at_all_is_not_for_ever(tmp_path: Path, order: tuple[str, ...]) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent:
+        if order[0] == "maintenance":
+            await popctl("withdraw", "vpn", "--reason", "r", "--for", "2h", "--no-wait", socket=agent.socket)
+        before = agent.store.intents
+        refused = await popctl(*order, "--reason", "r", "--for", "0s", socket=agent.socket)
+        assert refused.code == Exit.USAGE
+        assert "--for: found 0: past; remedy: leave it out to let the order stand until it is lifted" in refused.err
+        assert agent.store.intents == before
+
+
+class Terminal(io.StringIO):
+    """A terminal whose user takes ten minutes for an answer."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, _: int | None = -1) -> str:
+        self._clock[0] += 600.0
+        return "y\n"
+
+
+@pytest.mark.parametrize(("ahead_s", "left_s"), [(3600.0, 3000.0), (300.0, None)])
+async def test_a_moment_does_not_move_while_the_operator_thinks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float, left_s: float | None
+) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent:
+        clock = [time.time()]
+        until = datetime.fromtimestamp(clock[0] + ahead_s, UTC).isoformat()
+        monkeypatch.setattr(time, "time", lambda: clock[0])
+        monkeypatch.setattr(sys, "stdin", Terminal(clock))
+        monkeypatch.setattr(sys, "stderr", said := Terminal(clock))
+        words = ("withdraw", "--reason", "r", "--until", until, "--no-wait", "--socket", str(agent.socket))
+        code = await asyncio.to_thread(run, words)
+        if left_s is None:
+            assert (code, agent.store.intents) == (Exit.USAGE, ())
+            assert "--until: found a moment that has passed meanwhile" in said.getvalue()
+        else:
+            (intent,) = agent.store.intents
+            assert intent.expires - time.monotonic() == pytest.approx(left_s, abs=30.0)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("12:30", 1800.0), ("06:00", 64_800.0), ("12:00", 86_400.0), ("2026-05-01T13:00", 3600.0)],
 )
 def test_a_time_of_day_is_the_next_one(text: str, seconds: float) -> None:
-    assert seconds_until(text, NOON) == seconds
+    assert moment_of(text, NOON) == NOON.timestamp() + seconds
 
 
 @pytest.mark.parametrize("text", ["25:00", "soon", "", "2026-13-01T00:00"])
 def test_what_is_no_time_says_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match="write 06:00"):
-        seconds_until(text, NOON)
+        moment_of(text, NOON)
+
+
+@pytest.fixture
+def _berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_berlin")
+@pytest.mark.parametrize(
+    ("now", "text", "utc"),
+    [
+        pytest.param("2026-10-24T22:00", "06:00", "2026-10-25T05:00", id="clocks go back in between"),
+        pytest.param("2026-03-28T22:00", "06:00", "2026-03-29T04:00", id="clocks go forward in between"),
+        pytest.param("2026-10-24T22:00", "2026-10-25T06:00", "2026-10-25T05:00", id="a moment behind the change"),
+        pytest.param("2026-10-25T01:00", "02:30", "2026-10-25T00:30", id="told twice: the first is next"),
+        pytest.param("2026-10-25T02:40", "02:30", "2026-10-25T01:30", id="told twice: the second is next"),
+        pytest.param("2026-03-28T22:00", "02:30", "2026-03-29T01:30", id="left out: as if clocks had not changed"),
+        pytest.param("2026-10-24T22:00", "2026-10-25T06:00+00:00", "2026-10-25T06:00", id="a zone of its own"),
+    ],
+)
+def test_an_end_is_what_clocks_show_then(now: str, text: str, utc: str) -> None:
+    assert moment_of(text, datetime.fromisoformat(now)) == datetime.fromisoformat(f"{utc}+00:00").timestamp()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+from popctl.config import schema_inventory
 from popctl.config.reference import MODELS, rewrite
+from popctl.config.schema_balancer import SpiPlan
 from popctl.config.schema_probes import Icmp, Pace, ProbeSet, Section
 from tests.unit.config.samples import ROOT
 
@@ -19,7 +21,15 @@ def test_the_tables_are_up_to_date() -> None:
 def test_every_mapping_of_the_file_has_its_table() -> None:
     shown = set(re.findall(r"<!-- table: ([a-z0-9_ ]+) -->", PAGE.read_text()))
     assert shown == {*MODELS, "built_in profiles"}
-    assert set(MODELS.values()) == {*Section.__subclasses__(), *Pace.__subclasses__()} - {Icmp, ProbeSet}
+    ours = {one for one in Section.__subclasses__() if one.__module__ != schema_inventory.__name__}
+    assert set(MODELS.values()) == {*ours, *Pace.__subclasses__()} - {Icmp, ProbeSet}
+
+
+def test_every_key_of_a_balancers_own_file_is_in_its_example() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "balancer.md").read_text(), re.DOTALL)
+    shown = set(re.findall(r"(\w+):", example))
+    models = [one for one in Section.__subclasses__() if one.__module__ == schema_inventory.__name__]
+    assert {key for model in (*models, SpiPlan) for key in model.model_fields} <= shown
 
 
 def test_every_key_has_a_description() -> None:
