@@ -39,7 +39,9 @@ class _Stamp:
 
     inode: int
     size: int
+    written_ns: int
     changed_ns: int
+    """Of what is written about the file, too: owner and mode decide whether it can be read."""
 
 
 class PlaybookFile:
@@ -63,12 +65,16 @@ class PlaybookFile:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
-        """Look at the file once, and take it if it is new and fits. A wall clock that was set makes it new, too."""
+        """Look at the file once, and take it if it is new and fits.
+
+        A wall clock that was set makes it new, too; and what was refused is read again, for the reason may have gone
+        without a trace in the file.
+        """
         load = self._pop.load
         if load is None or load.playbook is None:
             return
         stamp = await asyncio.to_thread(_stamp, load.playbook)
-        if stamp != self._seen or self._in_force is None or abs(self._offset() - self._offset_s) > _CLOCK_SET_S:
+        if stamp != self._seen or self._refused or abs(self._offset() - self._offset_s) > _CLOCK_SET_S:
             self._seen = stamp
             await self._read(load.playbook)
         elif self._grew_old(load.policies.gate.playbook_max_age_s):
@@ -88,6 +94,10 @@ class PlaybookFile:
         self._put(PlaybookChanged(fresh))
         if not same:
             await self._tell(path, fresh, problem)
+
+    @property
+    def _refused(self) -> bool:
+        return self._in_force is None or bool(self._in_force.problem)
 
     def _offset(self) -> float:
         return self._clocks.wall() - self._clocks.monotonic()
@@ -128,4 +138,4 @@ def _stamp(path: Path) -> _Stamp | None:
         found = path.stat()
     except OSError:
         return None
-    return _Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+    return _Stamp(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -17,7 +17,7 @@ from popctl.core import gate, load_step
 from popctl.model.capacity import LoadSettings
 from popctl.model.floor import FleetSettings
 from popctl.model.load import FleetLoad, PopLoad
-from popctl.model.playbook import PlaybookInForce, StepKey
+from popctl.model.playbook import CLOCKS_DIFFER_S, PlaybookInForce, StepKey
 from popctl.model.pop import Pop
 from popctl.model.reason import Reason
 from popctl.model.view import View
@@ -181,6 +181,15 @@ async def test_a_wall_clock_that_is_set_right_makes_the_same_file_good(desk: Des
     await desk.file.look()
     assert (desk.last.problem, desk.last.created) == ("", 1000.0 - 3600.0)
     assert _blind(desk) is None
+
+
+async def test_what_was_refused_is_judged_again_although_the_file_did_not_change(desk: Desk) -> None:
+    desk.write(json.dumps(BOOK | {"created_unix_s": UNIX_S + CLOCKS_DIFFER_S + 3.0}).encode())
+    await desk.file.look()
+    assert "future" in desk.last.problem
+    desk.now += 4.0
+    await desk.file.look()
+    assert desk.last.problem == ""
 
 
 async def test_a_wall_clock_that_is_set_corrects_the_age_of_what_is_in_force(desk: Desk) -> None:
