@@ -10,7 +10,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from enum import Enum
 from hashlib import sha256
 from importlib.metadata import version
 from random import Random
@@ -24,7 +23,7 @@ from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
 from popctl.agent.configured import Configured
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestored, StopOrdered
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestored
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
@@ -38,6 +37,7 @@ from popctl.agent.parts import lasting
 from popctl.agent.playbook_file import PlaybookFile
 from popctl.agent.sa_watch import SaWatch
 from popctl.agent.steering import Steering
+from popctl.agent.stop import Ending, held, stop
 from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
@@ -50,19 +50,9 @@ _LOG = structlog.get_logger("popctl.agent")
 
 VERSION = version("popctl")
 
-PROOF_TIMEOUT_S = 10.0
-"""How long an ordered stop waits, beyond the drain, for the proof of the last withdraw."""
 OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Held back (`__main__`) until the agent can obey them, and again while it replaces itself, so that none ends it."""
 _LAST_LOOK_S = 0.01
-
-
-class Ending(Enum):
-    """Why the agent leaves its main loop."""
-
-    STOPPED = "stopped"
-    UNPROVEN = "unproven"
-    REPLACE = "replace"
 
 
 class Agent:
@@ -229,15 +219,7 @@ class Agent:
     async def _stop(self) -> Ending:
         self._notifier.send("STOPPING=1")
         _LOG.info("stopping", drain_s=self._configured.pop.timing.stop_drain_s)
-        self._loop.put(StopOrdered())
-        try:
-            async with asyncio.timeout(self._configured.pop.timing.stop_drain_s + PROOF_TIMEOUT_S):
-                await self._loop.until(_all_withdrawn)
-        except TimeoutError:
-            actual = self._world.view().actual
-            _LOG.error("stopped without proof of the last withdraw", pending=sorted(map(str, actual.pending)))
-            return Ending.UNPROVEN
-        return Ending.STOPPED
+        return await stop(self._loop, self._signals)
 
     async def _new_configuration_is_good(self) -> bool:
         try:
@@ -268,16 +250,11 @@ def _steering(pop: Pop, put: Callable[[Event], None], watch: SaWatch) -> Steerin
     return Steering(pop, NftBalancer(), put, watch)
 
 
-def _all_withdrawn(loop: Loop) -> bool:
-    actual = loop.world.view().actual
-    ordered = loop.decision is not None and loop.world.stopping and not loop.decision.desired.routes
-    return ordered and actual.inherited and not actual.routes and not actual.pending
-
-
 def _summary(loop: Loop) -> str:
     if loop.decision is None:
         return "starting"
-    return "; ".join(
+    told = "; ".join(
         f"{one.service}: {one.announce} ({one.reason}), {one.healthy} of {one.needed} needed backends healthy"
         for one in loop.decision.desired.services
     )
+    return f"the stop is held, a second SIGTERM ends the agent all the same; {told}" if held(loop) else told

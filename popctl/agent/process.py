@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from popctl.agent.configured import Configured
-from popctl.agent.main import Agent, Ending
+from popctl.agent.main import Agent
+from popctl.agent.stop import Ending
 from popctl.config.errors import ConfigError
 from popctl.listen.errors import ListenError
 
