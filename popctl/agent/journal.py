@@ -158,13 +158,20 @@ class Journal:
 
     @staticmethod
     def _rotate(path: Path) -> None:
-        if not path.exists():
+        if not path.exists() or not _tells_turns(path):
             return
         for number in range(KEPT_FILES - 1, 0, -1):
             older = path.with_name(f"{path.name}.{number}")
             if older.exists():
                 older.replace(path.with_name(f"{path.name}.{number + 1}"))
         path.replace(path.with_name(f"{path.name}.1"))
+
+
+def _tells_turns(path: Path) -> bool:
+    """Return whether there is more than a start line, which the next file begins with anyway."""
+    with path.open("rb") as file:
+        file.readline()
+        return file.read(1) != b""
 
 
 def event_of(record: wire.Record, fleet: FleetView) -> Event:

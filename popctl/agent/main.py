@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Coroutine
 from hashlib import sha256
@@ -42,6 +43,8 @@ from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
 from popctl.lb.counters import read_counters_here
+from popctl.listen.sockets import listening
+from popctl.model.listen import UnixEndpoint
 from popctl.model.pop import Pop
 from popctl.senses.runner import Senses
 from popctl.wire.exchanges import exchange_for
@@ -141,7 +144,17 @@ class Agent:
         return time.monotonic() - self._loop.turned_at < self._configured.pop.lease.duration_s / 2
 
     async def run(self) -> Ending:
-        """Run until told to end. A part that fails takes the whole process down: the lease covers the network."""
+        """Run until told to end. A part that fails takes the whole process down: the lease covers the network.
+
+        Raises:
+            ListenError: another agent listens at the API's unix socket, or its path cannot be used.
+        """
+        # Before anything is touched: files, relay, fleet and kernel have room for one agent of a PoP.
+        with listening(UnixEndpoint(path=self._configured.pop.paths.api_socket)) as api_socket:
+            return await self._live(api_socket)
+
+    async def _live(self, api_socket: socket.socket) -> Ending:
+        self._configured.remember_ids()
         self._restore_orders()
         self._restore_load()
         self._journal.open(time.monotonic())
@@ -156,7 +169,7 @@ class Agent:
                     self._loop.run(),
                     self._speaker.run(lambda actual: self._loop.put(ActualChanged(actual))),
                     self._senses.run(),
-                    self._api.run(),
+                    self._api.run(api_socket),
                     self._metrics.watch_lag(),
                     self._watch(),
                     self._watch_sas.run(),

@@ -55,7 +55,6 @@ def run(source: Path) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
-    configured.remember_ids()
     agent = Agent(configured)
     ending: Ending | None = None
     try:

@@ -170,8 +170,17 @@ async def serving(app: web.Application, endpoint: Endpoint, bounds: Bounds | Non
         ListenError: the socket, the port or a certificate cannot be used.
     """
     context = tls_context(endpoint) if isinstance(endpoint, TlsEndpoint) else None
+    with listening(endpoint) as sock:
+        async with serving_on(sock, app, bounds, context=context) as listener:
+            yield listener
+
+
+@asynccontextmanager
+async def serving_on(
+    sock: socket.socket, app: web.Application, bounds: Bounds | None = None, *, context: ssl.SSLContext | None = None
+) -> AsyncIterator[Listener]:
+    """Serve `app` for the length of the context on a socket from `listening`, which goes on listening afterwards."""
     async with AsyncExitStack() as stack:
-        sock = stack.enter_context(listening(endpoint))
         runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_WITHIN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

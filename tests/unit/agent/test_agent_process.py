@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from popctl.cli.exits import Exit
 from tests.certificates import CLIENT, SERVER, Authority, Issued
 from tests.eventually import eventually_async
@@ -98,12 +100,24 @@ async def test_agent_is_ordered_from_elsewhere_and_takes_over_a_renewed_certific
         assert process.poll() is None
 
 
-def test_second_agent_on_the_same_socket_ends_with_a_line_and_71(tmp_path: Path) -> None:
+def files(directory: Path) -> dict[str, tuple[int, int, int]]:
+    found = {path.name: path.stat() for path in directory.iterdir()}
+    return {name: (one.st_ino, one.st_size, one.st_mtime_ns) for name, one in found.items()}
+
+
+def test_second_agent_on_the_same_socket_ends_with_a_line_and_71_and_touches_nothing(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    with socket.socket(socket.AF_UNIX) as taken:
-        taken.bind(str(tmp_path / "api.sock"))
-        taken.listen()
+    (tmp_path / "journal.jsonl").write_text("start of the first agent\nits turns\n")
+    with socket.socket(socket.AF_UNIX) as taken, socket.socket(socket.AF_UNIX) as relay:
+        for sock, name in ((taken, "api.sock"), (relay, "relay.sock")):
+            sock.bind(str(tmp_path / name))
+            sock.listen()
+        before = files(tmp_path)
         arguments = [sys.executable, "-m", "popctl.agent", str(site.configuration)]
         ended = subprocess.run(arguments, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
+        assert files(tmp_path) == before
+        relay.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        with pytest.raises(BlockingIOError):
+            relay.accept()
     assert ended.returncode == 71
     assert ended.stderr.splitlines()[-1].endswith("api.sock: somebody listens there already")
