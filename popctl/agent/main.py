@@ -34,11 +34,12 @@ from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.notify import Notifier
-from popctl.agent.parts import lasting
+from popctl.agent.parts import end, lasting
 from popctl.agent.playbook_file import PlaybookFile
 from popctl.agent.sa_watch import SaWatch
 from popctl.agent.steering import Steering
 from popctl.agent.stop import Ending, held, stop
+from popctl.agent.threads import Threads
 from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.config.errors import ConfigError
@@ -56,6 +57,8 @@ VERSION = version("popctl")
 OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Held back (`__main__`) until the agent can obey them, and again while it replaces itself, so that none ends it."""
 _LAST_LOOK_S = 0.01
+_THREADS_SETTLE_S = 1.0
+"""An order that is being written gets this long; a disk or a daemon that hangs gets no more."""
 
 
 class Agent:
@@ -130,6 +133,7 @@ class Agent:
         )
         self._playbook = PlaybookFile(pop, self._put, clocks, self._note)
         self._notifier = Notifier()
+        self._threads = Threads()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
     def _put(self, event: Event) -> None:
@@ -162,28 +166,18 @@ class Agent:
         for number in OBEYED:
             running.add_signal_handler(number, self._signals.put_nowait, number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OBEYED)
+        running.set_default_executor(self._threads)
         async with asyncio.TaskGroup() as group:
-            parts = [
-                group.create_task(lasting(part))
-                for part in (
-                    self._loop.run(),
-                    self._speaker.run(lambda actual: self._loop.put(ActualChanged(actual))),
-                    self._senses.run(),
-                    self._api.run(api_socket),
-                    self._metrics.watch_lag(),
-                    self._watch(),
-                    self._watch_sas.run(),
-                    self._watch_sas.missteers.run(),
-                    self._fleet.run(),
-                    *self._load_parts(),
-                    *(meter.run() for meter in self._meters),
-                    *([self._steering.run()] if self._steering else []),
-                    keep_clean(self._configured, self._loop),
-                )
-            ]
+            vital = [group.create_task(lasting(part)) for part in self._vital_parts()]
+            others = [group.create_task(lasting(part)) for part in self._other_parts(api_socket)]
             ending = await self._until_told()
-            for part in parts:
-                part.cancel()
+            # However long they take to end, the lease is renewed meanwhile.
+            await end(others)
+            if not await self._threads.settle(_THREADS_SETTLE_S):
+                _LOG.warning("not waited for: work that hangs in a thread")
+            if ending is Ending.REPLACE:
+                await self._speaker.release()
+            await end(vital)
         self._journal.close()
         if ending is not Ending.REPLACE:
             await self._fleet.release()
@@ -197,6 +191,25 @@ class Agent:
         """Leave what was not obeyed yet to the next process image. The event loop must be closed."""
         while not self._signals.empty():
             os.kill(os.getpid(), self._signals.get_nowait())
+
+    def _vital_parts(self) -> tuple[Coroutine[object, object, None], ...]:
+        """Return what renews the lease, and only while decisions are made."""
+        speaker = self._speaker.run(lambda actual: self._loop.put(ActualChanged(actual)))
+        return self._loop.run(), speaker, self._watch()
+
+    def _other_parts(self, api_socket: socket.socket) -> tuple[Coroutine[object, object, None], ...]:
+        return (
+            self._senses.run(),
+            self._api.run(api_socket),
+            self._metrics.watch_lag(),
+            self._watch_sas.run(),
+            self._watch_sas.missteers.run(),
+            self._fleet.run(),
+            *self._load_parts(),
+            *(meter.run() for meter in self._meters),
+            *([self._steering.run()] if self._steering else []),
+            keep_clean(self._configured, self._loop),
+        )
 
     def _load_parts(self) -> list[Coroutine[object, object, None]]:
         load = self._configured.pop.load
@@ -226,7 +239,6 @@ class Agent:
                 return await self._stop()
             if await self._new_configuration_is_good():
                 self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-                await self._speaker.release()
                 return Ending.REPLACE
 
     async def _stop(self) -> Ending:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from popctl.cli.exits import Exit
+from popctl.wire.relay_api import PROTOCOL
 from tests.certificates import CLIENT, SERVER, Authority, Issued
 from tests.eventually import eventually_async
 from tests.unit.cli.command_line import Ended, popctl
 from tests.unit.config.samples import minimal
 
+LEASE_S = 10.0
+"""Long enough for a start on a busy machine to take less than half of it."""
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
@@ -98,6 +106,69 @@ async def test_agent_is_ordered_from_elsewhere_and_takes_over_a_renewed_certific
         listed = await site.popctl(site.alice, "status", "--json")
         assert [order["owner"] for order in listed.json["intents"]] == ["cn:alice"]
         assert process.poll() is None
+
+
+class Relay:
+    """Speaks the relay's side of the lease, and takes down when it heard what."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[float, str]] = []
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers = {
+            "hello": {
+                "type": "welcome",
+                "protocol": PROTOCOL,
+                "exabgp": "5.0.14",
+                "lease_s": LEASE_S,
+                "sessions": {},
+            },
+            "renew": {"type": "renewed"},
+            "release": {"type": "released"},
+        }
+        self.connections += 1
+        with suppress(ConnectionError):
+            async for line in reader:
+                op = json.loads(line)["op"]
+                self.heard.append((time.monotonic(), op))
+                if op in answers:
+                    writer.write(json.dumps(answers[op]).encode() + b"\n")
+                if op == "release":
+                    break
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        self.connections -= 1
+
+    def lease(self) -> list[tuple[float, str]]:
+        """What extended the lease."""
+        return [(at, op) for at, op in self.heard if op in ("hello", "renew", "release")]
+
+    def count(self, op: str) -> int:
+        return [one for _, one in self.heard].count(op)
+
+
+async def test_thread_that_hangs_does_not_hold_up_a_reload_while_nobody_renews_the_lease(tmp_path: Path) -> None:
+    site, relay = Site(tmp_path), Relay()
+    with (tmp_path / "audit.jsonl").open("wb") as audit_file:
+        # Whoever adds a line waits.
+        fcntl.flock(audit_file, fcntl.LOCK_EX)
+        async with await asyncio.start_unix_server(relay.serve, tmp_path / "relay.sock"):
+            with site.agent() as process:
+                await eventually_async(lambda: site.logged("API is open") == 1, within_s=30)
+                await eventually_async(lambda: relay.count("hello") == 1)
+                orders = asyncio.create_task(site.popctl(site.alice, "drain", "vpn-1", "--reason", "new kernel"))
+                await eventually_async((tmp_path / "state.json").exists)
+                process.send_signal(signal.SIGHUP)
+                await eventually_async(lambda: relay.count("hello") == 2, within_s=30)
+                process.kill()
+                await orders
+                await eventually_async(lambda: not relay.connections)
+    times = [at for at, _ in relay.lease()]
+    silence_s = max(later - earlier for earlier, later in pairwise(times))
+    assert relay.count("release") == 1
+    assert silence_s < LEASE_S / 2, relay.lease()
 
 
 def files(directory: Path) -> dict[str, tuple[int, int, int]]:
