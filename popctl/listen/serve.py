@@ -107,6 +107,8 @@ class Listener:
             crowded = self._context is not None and self._entering_from[host] >= _HANDSHAKES_PER_HOST
             leave = None if crowded else self._places.take()
             if leave is not None:
+                # Here, not where the handshake begins: all of a burst are accepted before the first one does.
+                self._entering_from[host] += 1
                 return connection, host, leave
             connection.close()
 
@@ -115,7 +117,6 @@ class Listener:
     ) -> None:
         within_s = HANDSHAKE_WITHIN_S if self._context else None
         shutdown_s = SHUTDOWN_WITHIN_S if self._context else None
-        self._entering_from[host] += 1
         try:
             if self._context is not None:
                 await self._wait(loop, connection, host)
