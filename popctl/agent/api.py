@@ -6,6 +6,7 @@ Reads the World between turns; changes go through the loop's queue.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache, partial
@@ -30,8 +31,8 @@ from popctl.agent.metrics import Reading
 from popctl.agent.sa_watch import SaWatch
 from popctl.config import kept_files
 from popctl.listen.errors import ListenError
-from popctl.listen.serve import Bounds, Listener, serving
-from popctl.model.listen import RemoteApi, UnixEndpoint
+from popctl.listen.serve import Bounds, Listener, serving, serving_on
+from popctl.model.listen import RemoteApi
 from popctl.model.observation import IntentKind
 from popctl.model.pop import Pop
 from popctl.model.route import Prefix
@@ -75,20 +76,15 @@ class Api:
         self.not_opened = 0
         """Times that it could not be opened."""
 
-    async def run(self) -> None:
-        """Serve until cancelled.
-
-        Raises:
-            ListenError: another agent listens at the unix socket, or its path cannot be used.
-        """
-        async with self.open():
+    async def run(self, held: socket.socket) -> None:
+        """Serve until cancelled, on the unix socket that the agent holds already, and on the port."""
+        async with self.open(held):
             await self.desk.expire()
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Serve for the length of the context. Raises `ListenError` as `run` does."""
-        endpoint = UnixEndpoint(path=self._pop.paths.api_socket)
-        async with serving(self._application(LocalDoor()), endpoint, BOUNDS), asyncio.TaskGroup() as group:
+    async def open(self, held: socket.socket) -> AsyncIterator[None]:
+        """Serve for the length of the context."""
+        async with serving_on(held, self._application(LocalDoor()), BOUNDS), asyncio.TaskGroup() as group:
             remote = None if self._pop.remote_api is None else group.create_task(self._stay_open(self._pop.remote_api))
             try:
                 yield

@@ -78,14 +78,14 @@ class Desk:
             return await self._change(owner, order.reason, {**before, **placed}, what, changed=fresh)
 
     async def lift(self, kind: IntentKind, target: str, reason: str, owner: str) -> OrderReply:
-        """Lift the order for `target`, if there is one.
+        """Lift the order for `target`, if there is one; also for what the configuration does not have any more.
 
         Raises:
-            RefusedError: it still stands; nothing was changed.
+            RefusedError: it still stands, or nothing of that name is known; nothing was changed.
         """
-        lifted = {(kind, name) for name in self._targets(kind, target)}
         async with self._turn():
             before = _by_target(self._store.intents)
+            lifted = _standing(before, kind, target) or {(kind, name) for name in self._targets(kind, target)}
             after = {key: intent for key, intent in before.items() if key not in lifted}
             what = {"action": "lift", "kind": kind, "targets": tuple(sorted(name for _, name in lifted))}
             if self._store.corrupt is None and len(after) == len(before):
@@ -284,6 +284,11 @@ class Desk:
 
 def _by_target(intents: Iterable[Intent]) -> dict[tuple[IntentKind, str], Intent]:
     return {(intent.kind, intent.target): intent for intent in intents}
+
+
+def _standing(orders: _Orders, kind: IntentKind, target: str) -> set[tuple[IntentKind, str]]:
+    every = kind is IntentKind.WITHDRAW and target == EVERY_SERVICE
+    return {key for key in orders if key[0] is kind and (every or key[1] == target)}
 
 
 def _plain(intents: Iterable[Intent]) -> list[dict[str, object]]:

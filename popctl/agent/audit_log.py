@@ -16,9 +16,25 @@ from popctl.wire.audit_api import AuditTail
 
 _LOG = structlog.get_logger("popctl.audit")
 
-_REFUSALS_PER_S: Final = 1.0
+_REFUSALS_PER_S: Final = 1.0 / 3600.0
 _REFUSALS_AT_ONCE: Final = 60.0
 _REMEMBERED_CALLERS: Final = 1024
+
+
+class Refusals:
+    """Which refusals of a caller are worth a line of their own: the first ones, and then one an hour."""
+
+    def __init__(self, clock: Callable[[], Instant]) -> None:
+        self._rate = RateLimit(clock, rate_per_s=_REFUSALS_PER_S, burst=_REFUSALS_AT_ONCE)
+        self._left_out: dict[str, int] = {}
+
+    def take(self, key: str) -> int | None:
+        """Count a refusal of the caller; return how many before it have no line, or None if it gets none either."""
+        if self._rate.admit(key):
+            return self._left_out.pop(key, 0)
+        if key in self._left_out or len(self._left_out) < _REMEMBERED_CALLERS:
+            self._left_out[key] = self._left_out.get(key, 0) + 1
+        return None
 
 
 class AuditLog:
@@ -30,8 +46,7 @@ class AuditLog:
         """Lines that could not be written."""
         self._wall = wall
         self._one_at_a_time = asyncio.Lock()
-        self._refusals = RateLimit(monotonic, rate_per_s=_REFUSALS_PER_S, burst=_REFUSALS_AT_ONCE)
-        self._left_out: dict[str, int] = {}
+        self._refusals = Refusals(monotonic)
 
     async def order(self, owner: str, reason: str, details: Mapping[str, Any]) -> bool:
         """Write that an order was taken; False if the file could not be written."""
@@ -42,15 +57,13 @@ class AuditLog:
     async def refusal(self, key: str, owner: str, reason: str | None, details: Mapping[str, Any]) -> None:
         """Write that an order was refused.
 
-        One caller fills no disk: beyond a rate its refusals are counted, and the count stands in its next line.
+        One caller fills no disk: after 60 lines it gets one an hour, which counts in `left_out` what came in between.
         """
-        if not self._refusals.admit(key):
-            if len(self._left_out) < _REMEMBERED_CALLERS:
-                self._left_out[key] = self._left_out.get(key, 0) + 1
+        left_out = self._refusals.take(key)
+        if left_out is None:
             return
         entry: dict[str, Any] = {"unix_s": self._wall(), "owner": owner, "reason": reason, "action": "refused"}
         entry |= details
-        left_out = self._left_out.pop(key, 0)
         if left_out:
             entry["left_out"] = left_out
         _LOG.warning("order refused", **{name: value for name, value in entry.items() if name != "before"})

@@ -201,7 +201,7 @@ class Journal:
 
     @staticmethod
     def _rotate(path: Path) -> None:
-        if not path.exists():
+        if not path.exists() or not _tells_turns(path):
             return
         places = (path, *older_journals(path))
         for younger, older in reversed(tuple(pairwise(places))):
@@ -222,6 +222,13 @@ def _cut_to_whole_lines(path: Path) -> None:
                 break
             end = begin
         file.truncate(end)
+
+
+def _tells_turns(path: Path) -> bool:
+    """Return whether there is more than a start line, which the next file begins with anyway."""
+    with path.open("rb") as file:
+        file.readline()
+        return file.read(1) != b""
 
 
 def event_of(record: wire.Record, fleet: FleetView) -> Event:

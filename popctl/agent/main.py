@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Coroutine
-from enum import Enum
 from hashlib import sha256
 from importlib.metadata import version
 from random import Random
@@ -24,7 +24,7 @@ from popctl.agent.api_orders import Clocks
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.api_status import Build
 from popctl.agent.configured import Configured
-from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestored, ServicesRestored, StopOrdered
+from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestored, ServicesRestored
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
@@ -35,16 +35,20 @@ from popctl.agent.loop import Loop
 from popctl.agent.meters import meter_clients
 from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.notify import Notifier
-from popctl.agent.parts import lasting
+from popctl.agent.parts import end, lasting
 from popctl.agent.playbook_file import PlaybookFile
 from popctl.agent.reload import may_follow
 from popctl.agent.sa_watch import SaWatch
 from popctl.agent.services_store import FILE as SERVICES_FILE
 from popctl.agent.services_store import ServicesKeeper
 from popctl.agent.steering import Steering
+from popctl.agent.stop import Ending, held, stop
+from popctl.agent.threads import Threads
 from popctl.agent.world import World
 from popctl.bgp.exabgp import ExaBgpSpeaker
 from popctl.lb.counters import read_counters_here
+from popctl.listen.sockets import listening
+from popctl.model.listen import UnixEndpoint
 from popctl.model.pop import Pop
 from popctl.senses.runner import Senses
 from popctl.wire.exchanges import exchange_for
@@ -53,19 +57,11 @@ _LOG = structlog.get_logger("popctl.agent")
 
 VERSION = version("popctl")
 
-PROOF_TIMEOUT_S = 10.0
-"""How long an ordered stop waits, beyond the drain, for the proof of the last withdraw."""
 OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Held back (`__main__`) until the agent can obey them, and again while it replaces itself, so that none ends it."""
 _LAST_LOOK_S = 0.01
-
-
-class Ending(Enum):
-    """Why the agent leaves its main loop."""
-
-    STOPPED = "stopped"
-    UNPROVEN = "unproven"
-    REPLACE = "replace"
+_THREADS_SETTLE_S = 1.0
+"""An order that is being written gets this long; a disk or a daemon that hangs gets no more."""
 
 
 class Agent:
@@ -151,6 +147,7 @@ class Agent:
         )
         self._playbook = PlaybookFile(pop, self._put, clocks, self._note)
         self._notifier = Notifier()
+        self._threads = Threads()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
     def _put(self, event: Event) -> None:
@@ -165,7 +162,17 @@ class Agent:
         return time.monotonic() - self._loop.turned_at < self._configured.pop.lease.duration_s / 2
 
     async def run(self) -> Ending:
-        """Run until told to end. A part that fails takes the whole process down: the lease covers the network."""
+        """Run until told to end. A part that fails takes the whole process down: the lease covers the network.
+
+        Raises:
+            ListenError: another agent listens at the API's unix socket, or its path cannot be used.
+        """
+        # Before anything is touched: files, relay, fleet and kernel have room for one agent of a PoP.
+        with listening(UnixEndpoint(path=self._configured.pop.paths.api_socket)) as api_socket:
+            return await self._live(api_socket)
+
+    async def _live(self, api_socket: socket.socket) -> Ending:
+        self._configured.remember_ids()
         self._restore_orders()
         self._restore_memory()
         self._journal.open(time.monotonic())
@@ -173,29 +180,18 @@ class Agent:
         for number in OBEYED:
             running.add_signal_handler(number, self._signals.put_nowait, number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, OBEYED)
+        running.set_default_executor(self._threads)
         async with asyncio.TaskGroup() as group:
-            parts = [
-                group.create_task(lasting(part))
-                for part in (
-                    self._loop.run(),
-                    self._speaker.run(lambda actual: self._loop.put(ActualChanged(actual))),
-                    self._senses.run(),
-                    self._api.run(),
-                    self._metrics.watch_lag(),
-                    self._watch(),
-                    self._watch_sas.run(),
-                    self._watch_sas.missteers.run(),
-                    self._fleet.run(),
-                    self._services.run(),
-                    *self._load_parts(),
-                    *(meter.run() for meter in self._meters),
-                    *([self._steering.run()] if self._steering else []),
-                    keep_clean(self._configured, self._loop),
-                )
-            ]
+            vital = [group.create_task(lasting(part)) for part in self._vital_parts()]
+            others = [group.create_task(lasting(part)) for part in self._other_parts(api_socket)]
             ending = await self._until_told()
-            for part in parts:
-                part.cancel()
+            # However long they take to end, the lease is renewed meanwhile.
+            await end(others)
+            if not await self._threads.settle(_THREADS_SETTLE_S):
+                _LOG.warning("not waited for: work that hangs in a thread")
+            if ending is Ending.REPLACE:
+                await self._speaker.release()
+            await end(vital)
         self._journal.close()
         if ending is not Ending.REPLACE:
             await self._fleet.release()
@@ -209,6 +205,26 @@ class Agent:
         """Leave what was not obeyed yet to the next process image. The event loop must be closed."""
         while not self._signals.empty():
             os.kill(os.getpid(), self._signals.get_nowait())
+
+    def _vital_parts(self) -> tuple[Coroutine[object, object, None], ...]:
+        """Return what renews the lease, and only while decisions are made."""
+        speaker = self._speaker.run(lambda actual: self._loop.put(ActualChanged(actual)))
+        return self._loop.run(), speaker, self._watch()
+
+    def _other_parts(self, api_socket: socket.socket) -> tuple[Coroutine[object, object, None], ...]:
+        return (
+            self._senses.run(),
+            self._api.run(api_socket),
+            self._metrics.watch_lag(),
+            self._watch_sas.run(),
+            self._watch_sas.missteers.run(),
+            self._fleet.run(),
+            self._services.run(),
+            *self._load_parts(),
+            *(meter.run() for meter in self._meters),
+            *([self._steering.run()] if self._steering else []),
+            keep_clean(self._configured, self._loop),
+        )
 
     def _load_parts(self) -> list[Coroutine[object, object, None]]:
         load = self._configured.pop.load
@@ -241,21 +257,12 @@ class Agent:
                 return await self._stop()
             if await may_follow(self._configured, self._loop):
                 self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-                await self._speaker.release()
                 return Ending.REPLACE
 
     async def _stop(self) -> Ending:
         self._notifier.send("STOPPING=1")
         _LOG.info("stopping", drain_s=self._configured.pop.timing.stop_drain_s)
-        self._loop.put(StopOrdered())
-        try:
-            async with asyncio.timeout(self._configured.pop.timing.stop_drain_s + PROOF_TIMEOUT_S):
-                await self._loop.until(_all_withdrawn)
-        except TimeoutError:
-            actual = self._world.view().actual
-            _LOG.error("stopped without proof of the last withdraw", pending=sorted(map(str, actual.pending)))
-            return Ending.UNPROVEN
-        return Ending.STOPPED
+        return await stop(self._loop, self._signals)
 
     async def _watch(self) -> None:
         """Tell the service manager that we live, only while the loop turns."""
@@ -278,16 +285,11 @@ def _steering(pop: Pop, put: Callable[[Event], None], watch: SaWatch) -> Steerin
     return Steering(pop, NftBalancer(), put, watch)
 
 
-def _all_withdrawn(loop: Loop) -> bool:
-    actual = loop.world.view().actual
-    ordered = loop.decision is not None and loop.world.stopping and not loop.decision.desired.routes
-    return ordered and actual.inherited and not actual.routes and not actual.pending
-
-
 def _summary(loop: Loop) -> str:
     if loop.decision is None:
         return "starting"
-    return "; ".join(
+    told = "; ".join(
         f"{one.service}: {one.announce} ({one.reason}), {one.healthy} of {one.needed} needed backends healthy"
         for one in loop.decision.desired.services
     )
+    return f"the stop is held, a second SIGTERM ends the agent all the same; {told}" if held(loop) else told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 
 
 class Notifier:
@@ -20,12 +21,12 @@ class Notifier:
         """How long the manager waits for a sign of life, or None."""
 
     def send(self, *lines: str) -> None:
-        """Send `lines`, such as `READY=1`. A manager that is gone is not our fault: errors are dropped."""
+        """Send `lines`, such as `READY=1`.
+
+        A manager that is gone is not our fault, and what cannot be said now can be said later: errors are dropped.
+        """
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
             channel.setblocking(False)  # noqa: FBT003 - the socket's own signature
-            try:
-                channel.sendto("\n".join(lines).encode(), self._address)
-            except OSError:
-                return
+            channel.sendto("\n".join(lines).encode(), self._address)

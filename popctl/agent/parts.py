@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 
 
 class PartEndedError(Exception):
@@ -12,6 +12,13 @@ class PartEndedError(Exception):
     def __init__(self, part: str) -> None:
         super().__init__(f"{part} ended by itself")
         self.part = part
+
+
+async def end(parts: Collection[asyncio.Task[None]]) -> None:
+    """Cancel parts and wait until they have ended. What they failed with is left to their task group."""
+    for part in parts:
+        part.cancel()
+    await asyncio.wait(parts)
 
 
 async def lasting(part: Coroutine[object, object, None]) -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from popctl.agent.configured import Configured
-from popctl.agent.main import Agent, Ending
+from popctl.agent.main import Agent
+from popctl.agent.stop import Ending
 from popctl.config.errors import ConfigError
 from popctl.listen.errors import ListenError
 
@@ -54,7 +55,6 @@ def run(source: Path) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
-    configured.remember_ids()
     agent = Agent(configured)
     ending: Ending | None = None
     try:

@@ -133,6 +133,8 @@ def announce(
     def work() -> int:
         client = agent.client()
         reply = client.lift(IntentKind.WITHDRAW, service, reason)
+        if service not in (EVERY_SERVICE, *(one.name for one in reply.services)):
+            return _report(agent, reply, f"the order is lifted; there is no service {service} any more")
         return _finish(agent, client, reply, service, announced=True, within_s=timeout if wait else None)
 
     return attempt(work, as_json=agent.json)
@@ -185,7 +187,7 @@ def undrain(backend: str, /, *, reason: Reason, agent: Agent = THE_AGENT) -> int
 
     def work() -> int:
         reply = agent.client().lift(IntentKind.DRAIN, backend, reason)
-        return _report(agent, reply, f"backend {backend} counts")
+        return _report(agent, reply, f"backend {backend} is not drained any more")
 
     return attempt(work, as_json=agent.json)
 

@@ -107,6 +107,8 @@ class Listener:
             crowded = self._context is not None and self._entering_from[host] >= _HANDSHAKES_PER_HOST
             leave = None if crowded else self._places.take()
             if leave is not None:
+                # Here, not where the handshake begins: all of a burst are accepted before the first one does.
+                self._entering_from[host] += 1
                 return connection, host, leave
             connection.close()
 
@@ -115,7 +117,6 @@ class Listener:
     ) -> None:
         within_s = HANDSHAKE_WITHIN_S if self._context else None
         shutdown_s = SHUTDOWN_WITHIN_S if self._context else None
-        self._entering_from[host] += 1
         try:
             if self._context is not None:
                 await self._wait(loop, connection, host)
@@ -170,8 +171,17 @@ async def serving(app: web.Application, endpoint: Endpoint, bounds: Bounds | Non
         ListenError: the socket, the port or a certificate cannot be used.
     """
     context = tls_context(endpoint) if isinstance(endpoint, TlsEndpoint) else None
+    with listening(endpoint) as sock:
+        async with serving_on(sock, app, bounds, context=context) as listener:
+            yield listener
+
+
+@asynccontextmanager
+async def serving_on(
+    sock: socket.socket, app: web.Application, bounds: Bounds | None = None, *, context: ssl.SSLContext | None = None
+) -> AsyncIterator[Listener]:
+    """Serve `app` for the length of the context on a socket from `listening`, which goes on listening afterwards."""
     async with AsyncExitStack() as stack:
-        sock = stack.enter_context(listening(endpoint))
         runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_WITHIN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

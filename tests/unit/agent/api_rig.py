@@ -23,7 +23,9 @@ from popctl.agent.metrics import Metrics, Reading
 from popctl.agent.world import World
 from popctl.fleet.fleet import Fleet
 from popctl.fleet.single import SingleFleet
+from popctl.listen.sockets import listening
 from popctl.model.desired import Actual
+from popctl.model.listen import UnixEndpoint
 from popctl.model.observation import Observation, Outcome
 from popctl.model.pop import Announce, Backend, Pop, Service
 from popctl.model.probe import ProbeKey
@@ -155,8 +157,9 @@ async def running(
     async with asyncio.TaskGroup() as group:
         loop = group.create_task(agent.loop.run()) if turning else None
         fleets = group.create_task(agent.fleet.run())
-        async with agent.api.open():
-            yield agent
+        with listening(UnixEndpoint(path=agent.socket)) as held:
+            async with agent.api.open(held):
+                yield agent
         fleets.cancel()
         if loop is not None:
             loop.cancel()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
+from popctl.agent.stop import Ending, stop
 from popctl.fleet.client import StoreFleet
 from popctl.fleet.memory import MemoryHub, MemoryLine
 from popctl.model.fleet import FloorPolicy, Stance
@@ -22,6 +26,9 @@ from tests.unit.agent import api_rig
 from tests.unit.agent.api_rig import TestedAgent
 
 POLICY = FloorPolicy(permit_wait_s=0.2)
+PROOF_S = 0.1
+Stopping: TypeAlias = tuple[asyncio.Queue[signal.Signals], asyncio.Task[Ending]]
+"""The signals of an agent that is stopping, and how it ends."""
 
 
 @asynccontextmanager
@@ -125,3 +132,42 @@ async def test_force_carries_out_an_order_that_the_floor_refuses_and_is_audited(
         assert decode(await answer.read(), OrderReply).audited
         await eventually_async(lambda: decided(fra) == (Announce.WITHDRAWN, Reason.OPERATOR_WITHDRAW, False))
         assert '"forced":true' in fra.store.path.with_name("audit.jsonl").read_text().splitlines()[-1]
+
+
+@asynccontextmanager
+async def held_stop(tmp_path: Path) -> AsyncIterator[tuple[TestedAgent, TestedAgent, Stopping]]:
+    """Of two PoPs one is out; the other one was told to stop, twice before it could know whether it may."""
+    async with two(tmp_path) as (ams, fra):
+        all_refuse(ams)
+        await eventually_async(lambda: not ams.speaker.actual.routes)
+        signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        signals.put_nowait(signal.SIGTERM)
+        ending = asyncio.create_task(stop(fra.loop, signals, proof_s=PROOF_S))
+        await eventually_async(lambda: decided(fra) == (Announce.DEPREFERRED, Reason.FLEET_FLOOR, True))
+        yield ams, fra, (signals, ending)
+
+
+async def test_stop_that_is_held_waits_and_keeps_the_routes_until_it_is_ordered_again(tmp_path: Path) -> None:
+    async with held_stop(tmp_path) as (_, fra, (signals, ending)):
+        began = time.monotonic()
+        signals.put_nowait(signal.SIGHUP)
+        await eventually_async(lambda: fra.loop.turned_at > began + 10 * PROOF_S)
+        assert not ending.done()
+        assert decided(fra)[2]
+        assert fra.speaker.actual.routes
+        signals.put_nowait(signal.SIGTERM)
+        assert await asyncio.wait_for(ending, 10) is Ending.UNPROVEN
+
+
+async def test_stop_that_is_held_is_carried_out_when_another_pop_serves_again(tmp_path: Path) -> None:
+    async with held_stop(tmp_path) as (ams, fra, (_, ending)):
+        ams.all_pass()
+        assert await asyncio.wait_for(ending, 10) is Ending.STOPPED
+        assert not fra.speaker.actual.routes
+
+
+async def test_stop_whose_withdraw_nobody_proves_ends_unproven(tmp_path: Path) -> None:
+    async with two(tmp_path) as (_, fra):
+        fra.speaker.proves = False
+        ending = await asyncio.wait_for(stop(fra.loop, asyncio.Queue(), proof_s=PROOF_S), 10)
+        assert (ending, decided(fra)[0]) == (Ending.UNPROVEN, Announce.WITHDRAWN)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import json
 import os
 import signal
 import socket
@@ -9,19 +12,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from popctl.cli.exits import Exit
 from popctl.model.past import Past, ServicePast
+from popctl.wire.relay_api import PROTOCOL
 from popctl.wire.services_file import decode, encode
 from tests.certificates import CLIENT, SERVER, Authority, Issued
 from tests.eventually import eventually_async
 from tests.unit.cli.command_line import Ended, popctl
 from tests.unit.config.samples import minimal
 
+LEASE_S = 10.0
+"""Long enough for a start on a busy machine to take less than half of it."""
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
@@ -138,12 +145,87 @@ async def test_agent_begins_with_what_services_have_been_through_and_keeps_that(
         await eventually_async(in_step)
 
 
-def test_second_agent_on_the_same_socket_ends_with_a_line_and_71(tmp_path: Path) -> None:
+class Relay:
+    """Speaks the relay's side of the lease, and takes down when it heard what."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[float, str]] = []
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers = {
+            "hello": {
+                "type": "welcome",
+                "protocol": PROTOCOL,
+                "exabgp": "5.0.14",
+                "lease_s": LEASE_S,
+                "sessions": {},
+            },
+            "renew": {"type": "renewed"},
+            "release": {"type": "released"},
+        }
+        self.connections += 1
+        with suppress(ConnectionError):
+            async for line in reader:
+                op = json.loads(line)["op"]
+                self.heard.append((time.monotonic(), op))
+                if op in answers:
+                    writer.write(json.dumps(answers[op]).encode() + b"\n")
+                if op == "release":
+                    break
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        self.connections -= 1
+
+    def lease(self) -> list[tuple[float, str]]:
+        """What extended the lease."""
+        return [(at, op) for at, op in self.heard if op in ("hello", "renew", "release")]
+
+    def count(self, op: str) -> int:
+        return [one for _, one in self.heard].count(op)
+
+
+async def test_thread_that_hangs_does_not_hold_up_a_reload_while_nobody_renews_the_lease(tmp_path: Path) -> None:
+    site, relay = Site(tmp_path), Relay()
+    with (tmp_path / "audit.jsonl").open("wb") as audit_file:
+        # Whoever adds a line waits.
+        fcntl.flock(audit_file, fcntl.LOCK_EX)
+        async with await asyncio.start_unix_server(relay.serve, tmp_path / "relay.sock"):
+            with site.agent() as process:
+                await eventually_async(lambda: site.logged("API is open") == 1, within_s=30)
+                await eventually_async(lambda: relay.count("hello") == 1)
+                orders = asyncio.create_task(site.popctl(site.alice, "drain", "vpn-1", "--reason", "new kernel"))
+                await eventually_async((tmp_path / "state.json").exists)
+                process.send_signal(signal.SIGHUP)
+                await eventually_async(lambda: relay.count("hello") == 2, within_s=30)
+                process.kill()
+                await orders
+                await eventually_async(lambda: not relay.connections)
+    times = [at for at, _ in relay.lease()]
+    silence_s = max(later - earlier for earlier, later in pairwise(times))
+    assert relay.count("release") == 1
+    assert silence_s < LEASE_S / 2, relay.lease()
+
+
+def files(directory: Path) -> dict[str, tuple[int, int, int]]:
+    found = {path.name: path.stat() for path in directory.iterdir()}
+    return {name: (one.st_ino, one.st_size, one.st_mtime_ns) for name, one in found.items()}
+
+
+def test_second_agent_on_the_same_socket_ends_with_a_line_and_71_and_touches_nothing(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    with socket.socket(socket.AF_UNIX) as taken:
-        taken.bind(str(tmp_path / "api.sock"))
-        taken.listen()
+    (tmp_path / "journal.jsonl").write_text("start of the first agent\nits turns\n")
+    with socket.socket(socket.AF_UNIX) as taken, socket.socket(socket.AF_UNIX) as relay:
+        for sock, name in ((taken, "api.sock"), (relay, "relay.sock")):
+            sock.bind(str(tmp_path / name))
+            sock.listen()
+        before = files(tmp_path)
         arguments = [sys.executable, "-m", "popctl.agent", str(site.configuration)]
         ended = subprocess.run(arguments, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
+        assert files(tmp_path) == before
+        relay.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        with pytest.raises(BlockingIOError):
+            relay.accept()
     assert ended.returncode == 71
     assert ended.stderr.splitlines()[-1].endswith("api.sock: somebody listens there already")

@@ -479,3 +479,33 @@ async def test_two_backends_drain_at_a_time_where_a_third_can_take_it(tmp_path: 
         refused = await client.post("/v1/intents", json=api_rig.drain("b3"))
         assert refused.status == 409
         assert agent.announced() == {"vpn": Announce.NORMAL}
+
+
+V4 = Service(name="v4", prefixes=(pops.VIP4,), backends=(1, 2), minimum_healthy=1)
+V6 = Service(name="v6", prefixes=(pops.VIP6,), backends=(2,), minimum_healthy=1)
+
+
+async def test_order_for_what_the_configuration_has_no_more_is_listed_and_can_be_lifted(tmp_path: Path) -> None:
+    pop = api_rig.small_pop(tmp_path, services=(V4, V6))
+    async with api_rig.running(pop) as agent, api_rig.client_of(agent) as client:
+        for order in (api_rig.drain("b1"), api_rig.drain("b2"), api_rig.withdraw(target="v6")):
+            await reply_of(await client.post("/v1/intents", json=order | {"force": True}))
+    smaller = replace(pop, backends={1: pop.backends[1]}, services=(replace(V4, backends=(1,)),))
+    async with api_rig.running(smaller) as agent, api_rig.client_of(agent) as client:
+        for path, left in (("drain/b2", {"b1", "v6"}), ("withdraw/v6", {"b1"})):
+            reply = await reply_of(await client.delete(f"/v1/intents/{path}?reason=gone"))
+            assert (reply.changed, {one.target for one in reply.intents}) == (True, left)
+            again = await client.delete(f"/v1/intents/{path}?reason=gone")
+            assert (again.status, (await problem_of(again)).code) == (404, "unknown-target")
+        every_backend = await client.delete("/v1/intents/drain/*?reason=gone")
+        assert (every_backend.status, len(agent.store.intents)) == (404, 1), "only services have a name for all"
+
+
+async def test_lifting_all_withdraws_lifts_those_of_services_that_are_gone(tmp_path: Path) -> None:
+    pop = api_rig.small_pop(tmp_path, services=(V4, V6))
+    async with api_rig.running(pop) as agent, api_rig.client_of(agent) as client:
+        for order in (api_rig.withdraw(target="*"), api_rig.drain("b1")):
+            await reply_of(await client.post("/v1/intents", json=order | {"force": True}))
+    async with api_rig.running(replace(pop, services=(V4,))) as agent, api_rig.client_of(agent) as client:
+        reply = await reply_of(await client.delete("/v1/intents/withdraw/*?reason=done"))
+        assert [one.target for one in reply.intents] == ["b1"]

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from popctl.agent.audit_log import AuditLog
+from popctl.agent.audit_log import AuditLog, Refusals
 from popctl.audit.file import append
 from popctl.wire.audit import verify
 
@@ -55,10 +55,36 @@ async def test_caller_that_is_refused_without_end_fills_no_disk_and_is_counted(t
     assert len(entries(written.path)) == 60
     await written.refusal("amy", "amy", None, {"code": "bad-request"})
     assert entries(written.path)[-1]["owner"] == "amy", "everybody has a share of their own"
-    now_s[0] += 1.0
+    now_s[0] += 3600.0
     await written.refusal("mallory", "mallory", None, {"code": "bad-request"})
     assert entries(written.path)[-1]["left_out"] == 440
     assert problems(written.path) == ()
+
+
+async def test_caller_that_is_refused_every_second_has_a_line_an_hour_that_counts_the_others(tmp_path: Path) -> None:
+    now_s = [1000.0]
+    written = log(tmp_path / "audit.jsonl", now_s)
+    refused = 86_400
+    for _ in range(refused):
+        await written.refusal("mallory", "mallory", None, {"code": "no-role"})
+        now_s[0] += 1.0
+    now_s[0] += 3600.0
+    await written.refusal("mallory", "mallory", None, {"code": "no-role"})
+    lines = entries(written.path)
+    assert 60 < len(lines) < 100
+    assert len(lines) + sum(line.get("left_out", 0) for line in lines) == refused + 1
+    assert problems(written.path) == ()
+
+
+def test_caller_whose_refusals_are_counted_goes_on_being_counted_when_many_others_are() -> None:
+    now_s = 1000.0
+    refusals = Refusals(lambda: now_s)
+    names = [f"cn:{number}" for number in range(1024)]
+    for name in names:
+        assert [refusals.take(name) for _ in range(61)] == [0] * 60 + [None]
+    assert refusals.take(names[-1]) is None
+    now_s += 3600.0
+    assert refusals.take(names[-1]) == 2
 
 
 async def test_what_the_doctor_mended_is_in_the_same_chain_and_told_with_the_orders(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from popctl.agent.events import ServicesRestored
 from popctl.agent.journal import Journal
 from popctl.agent.loop import TurnSink
 from popctl.agent.replay import Replayed, ReplayError, replay
+from popctl.agent.world import World
 from popctl.config.kept_files import older_journals
 from popctl.model.announce import Announce
 from popctl.model.observation import DrainEnd, IntentKind
@@ -83,6 +84,23 @@ def test_replay_decides_the_same_about_what_was_remembered_over_a_restart(tmp_pa
     turns = replayed(tmp_path / "journal")
     assert Reason.FLAP_HOLD_DOWN in {one.reason for turn in turns if turn.decided for one in turn.decided.services}
     assert all(turn.identical for turn in turns)
+
+
+def test_file_that_holds_nothing_but_its_start_takes_the_place_of_no_older_one(tmp_path: Path) -> None:
+    """An agent that is started again and again, and dies each time, must not push out what led to it."""
+    path = tmp_path / "journal"
+    lived(path)
+    told = path.read_text()
+    for _ in range(6):
+        started = Journal(path, world=World(POP), config_text="", source="test", wall_clock=lambda: 1.7e9)
+        started.open(0.0)
+        started.close()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["journal", "journal.1"]
+    assert (tmp_path / "journal.1").read_text() == told
+    path.write_text("")
+    started.open(0.0)
+    started.close()
+    assert (tmp_path / "journal.1").read_text() == told, "nor one in which a full disk left nothing at all"
 
 
 def test_replay_decides_the_same_about_a_balancer_in_every_file(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from popctl.model.observation import Outcome
-from popctl.model.pop import Announce
+from popctl.model.pop import Announce, Service
 from popctl.model.reason import Reason
+from tests import pops
 from tests.eventually import eventually_async
 from tests.unit.agent import api_rig
 from tests.unit.cli.command_line import ended, popctl, start
@@ -231,3 +232,19 @@ async def _until(stream: asyncio.StreamReader, found: bytes) -> bytes:
         while found not in (line := await stream.readline()):
             assert line
         return line
+
+
+async def test_order_for_what_is_gone_is_lifted_and_nothing_is_said_to_be_announced(tmp_path: Path) -> None:
+    v4 = Service(name="v4", prefixes=(pops.VIP4,), backends=(1,), minimum_healthy=1)
+    v6 = Service(name="v6", prefixes=(pops.VIP6,), backends=(2,), minimum_healthy=1)
+    pop = api_rig.small_pop(tmp_path, services=(v4, v6))
+    async with api_rig.healthy(pop) as agent:
+        await popctl("withdraw", "v6", "--reason", "x", socket=agent.socket)
+        await popctl("drain", "b2", "--reason", "x", "--force", socket=agent.socket)
+    async with api_rig.healthy(replace(pop, backends={1: pop.backends[1]}, services=(v4,))) as agent:
+        announced = await popctl("announce", "v6", "--reason", "gone", socket=agent.socket)
+        undrained = await popctl("undrain", "b2", "--reason", "gone", socket=agent.socket)
+        assert agent.store.intents == ()
+    first = [result.out.splitlines()[0] for result in (announced, undrained)]
+    assert (announced.code, undrained.code) == (0, 0)
+    assert first == ["the order is lifted; there is no service v6 any more", "backend b2 is not drained any more"]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from popctl.listen.serve import Bounds, serving
-from popctl.model.listen import UnixEndpoint
+from popctl.listen.serve import HANDSHAKE_WITHIN_S, Bounds, serving
+from popctl.model.listen import TlsEndpoint, UnixEndpoint
 from popctl.wire.agent_api import Problem, decode
+from tests.certificates import CLIENT, SERVER, Authority
 from tests.eventually import eventually_async
 
 HUGE = b"x" * (16 * 2**20)
@@ -72,6 +76,45 @@ async def test_every_refusal_is_a_problem_and_ends_the_connection(
     problem = decode(body, Problem)
     assert (found, media, problem.status, problem.code) == (status, "application/problem+json", status, code)
     assert b"secret detail" not in body
+
+
+async def test_burst_of_one_host_keeps_no_other_one_out(tmp_path: Path) -> None:
+    """Connections that wait in the kernel's queue come all at once; those that are refused are refused at once."""
+    authority = Authority(tmp_path)
+    server_files, client_files = authority.issue("server", SERVER), authority.issue("alice", CLIENT)
+    endpoint = TlsEndpoint(
+        address=ip_address("127.0.0.1"),
+        port=0,
+        certificate=server_files.certificate,
+        key=server_files.key,
+        authority=authority.ca,
+    )
+    context = ssl.create_default_context(cafile=str(authority.ca))
+    context.check_hostname = False
+    context.load_cert_chain(client_files.certificate, client_files.key)
+    async with serving(web.Application(), endpoint) as listener:
+        assert listener.port is not None
+        with ExitStack() as silent:
+            address = ("127.0.0.1", listener.port)
+            connections = [silent.enter_context(socket.create_connection(address)) for _ in range(40)]
+            for one in connections:
+                one.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            await eventually_async(lambda: sum(map(hung_up_on, connections)) == 32)
+            async with asyncio.timeout(HANDSHAKE_WITHIN_S / 2):
+                # The other host: no handshake of the first one has ended by then.
+                _, writer = await asyncio.open_connection(
+                    "127.0.0.1", listener.port, ssl=context, local_addr=("127.0.0.2", 0)
+                )
+            writer.close()
+
+
+def hung_up_on(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 async def test_client_that_does_not_take_its_answer_is_hung_up_on(tmp_path: Path) -> None:

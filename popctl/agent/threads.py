@@ -1,0 +1,44 @@
+"""The threads behind `asyncio.to_thread`: none of them may keep the agent from replacing itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Threads(ThreadPoolExecutor):
+    """An executor whose end waits for nobody.
+
+    A thread can hang for as long as a disk, a directory service or a daemon pleases. `asyncio.run` would wait for it
+    while nobody renews the lease.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(thread_name_prefix="popctl")
+        self._unfinished: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call `fn` in a thread."""
+        future = super().submit(fn, *args, **kwargs)
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        return future
+
+    async def settle(self, within_s: float) -> bool:
+        """Give what is being done some time to get done; False if that was not enough."""
+        unfinished = [asyncio.wrap_future(future) for future in tuple(self._unfinished)]
+        if not unfinished:
+            return True
+        _, late = await asyncio.wait(unfinished, timeout=within_s)
+        for future in late:
+            future.cancel()
+        return not late
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - as inherited
+        """Take nothing more on, whatever is asked for. Threads that are at work go on."""
+        super().shutdown(wait=False, cancel_futures=True)
