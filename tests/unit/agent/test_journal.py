@@ -268,7 +268,7 @@ def test_a_journal_goes_on_a_minute_after_it_failed_and_moves_nothing_out(
     path = tmp_path / "journal"
     *older, _ = older_journals(path)
     for number, file in enumerate((path, *older)):
-        file.write_text(f"good {number}\n")
+        file.write_text(f"start of {number}\nits turns\n")
     program = (
         "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "from pathlib import Path; from tests.unit.agent.test_journal import _lived_with_a_full_disk\n"
@@ -282,7 +282,7 @@ def test_a_journal_goes_on_a_minute_after_it_failed_and_moves_nothing_out(
     assert all(turn.identical for turn in turns)
     assert turns[-1].at >= last - 5.0
     kept = [file.read_text() for file in older_journals(path)]
-    assert kept == [f"good {number}\n" for number in range(len(kept))]
+    assert kept == [f"start of {number}\nits turns\n" for number in range(len(kept))]
 
 
 def _samples() -> list[str]:
