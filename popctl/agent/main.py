@@ -147,7 +147,7 @@ class Agent:
         )
         self._playbook = PlaybookFile(pop, self._put, clocks, self._note)
         self._notifier = Notifier()
-        self._threads = Threads()
+        self._threads = Threads(deaf_to=OBEYED)
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
     def _put(self, event: Event) -> None:

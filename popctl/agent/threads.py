@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -18,8 +20,14 @@ class Threads(ThreadPoolExecutor):
     while nobody renews the lease.
     """
 
-    def __init__(self) -> None:
-        super().__init__(thread_name_prefix="popctl")
+    def __init__(self, deaf_to: Collection[signal.Signals] = ()) -> None:
+        """`deaf_to`: signals that are for the main thread alone.
+
+        The kernel gives a signal of the process to any thread that does not block it. In one that outlives the event
+        loop it would find nobody to obey it, and end the process.
+        """
+        block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, deaf_to)
+        super().__init__(thread_name_prefix="popctl", initializer=block)
         self._unfinished: set[Future[Any]] = set()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 
 from popctl.agent.threads import Threads
@@ -23,6 +24,11 @@ async def one_hangs(threads: Threads, let_go: threading.Event) -> tuple[bool, bo
 
 def test_what_is_being_done_gets_a_bounded_time() -> None:
     assert asyncio.run(one_hangs(Threads(), threading.Event())) == (True, False, True)
+
+
+def test_signals_of_the_process_are_not_for_them() -> None:
+    with Threads(deaf_to=(signal.SIGHUP,)) as threads:
+        assert signal.SIGHUP in threads.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()).result(10)
 
 
 def test_event_loop_that_is_closed_waits_for_no_thread() -> None:
