@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pyroute2 import NFCTSocket
 from vici.exception import CommandException
@@ -209,11 +209,14 @@ class Site:
         assert len(holders) == 1, f"client {i} is on {holders}"
         return holders[0]
 
-    def rekey(self, where: StrongSwan, what: Mapping[str, str]) -> None:
-        """Let one side rekey an IKE SA or a child, and wait until it is done."""
+    def rekey(self, where: StrongSwan, what: Literal["ike", "child"]) -> None:
+        """Let one side rekey its newest IKE SA or child, and wait until it is done.
+
+        By number: an SA that was replaced lives on for a while under the same name.
+        """
         before = _spis(where)
         with where.vici() as session:
-            session.rekey(dict(what))
+            session.rekey({f"{what}-id": _newest(where.sas(), what)})
         eventually(lambda: (now := _spis(where)) and now != before, within_s=15)
 
     def ping(self, i: int = 1, count: int = 3) -> int:
@@ -278,6 +281,13 @@ def _ping(i: int, count: int) -> list[str]:
 def _client(sa: Mapping[str, Any]) -> int:
     match = re.match(rb"client(\d+)@", sa.get("remote-id", b""))
     return int(match[1]) if match else 0
+
+
+def _newest(sas: Iterable[Mapping[str, Any]], what: Literal["ike", "child"]) -> str:
+    found = [sa for sa in sas if sa["state"] == b"ESTABLISHED"]
+    if what == "child":
+        found = [child for sa in found for child in sa["child-sas"].values() if child["state"] == b"INSTALLED"]
+    return str(max(int(one["uniqueid"]) for one in found))
 
 
 def _spis(where: StrongSwan) -> set[bytes]:

@@ -8,6 +8,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from vici.exception import CommandException
@@ -23,7 +24,7 @@ from tests.eventually import eventually
 from tests.peers.lb_agent import ROOT, balancer_process
 from tests.peers.lb_net import Net, needs_nft
 from tests.peers.lb_site import CLIENTS, NAT_ADDRESSES, TWO, Site
-from tests.peers.strongswan import PROGRAM
+from tests.peers.strongswan import PROGRAM, StrongSwan
 
 pytestmark = [
     pytest.mark.peer,
@@ -65,12 +66,9 @@ def test_rekeys_of_both_sides_stay_on_their_backend(site: Site, version: int) ->
         assert site.client
         server, client = site.backends[home], site.client
         assert site.ping() == 3
-        for where, what in (
-            (client, {"child": "n1"}),
-            (server, {"child": "net"}),
-            (client, {"ike": "c1"}),
-            (server, {"ike": "ra"}),
-        ):
+        rekeys: tuple[tuple[StrongSwan, Literal["ike", "child"]], ...]
+        rekeys = ((client, "child"), (server, "child"), (client, "ike"), (server, "ike"))
+        for where, what in rekeys:
             site.rekey(where, what)
             assert site.home() == home
             assert eventually(lambda: site.ping() == 3)
@@ -125,7 +123,7 @@ def test_a_new_address_on_a_backend_moves_nobody_there(site: Site) -> None:
         site.net.ip(f"b{home}", "addr add 10.77.0.99/24 dev e0")
         eventually(lambda: "10.77.0.99 appeared on e0" in gateway.log())
         site.two_answers()
-        site.rekey(gateway, {"child": "net"})
+        site.rekey(gateway, "child")
         assert site.ping() == 3
         assert "MOBIKE" not in gateway.log().partition("10.77.0.99 appeared")[2]
         assert "checking path" not in gateway.log()
@@ -162,7 +160,7 @@ def test_a_drain_keeps_every_sa_and_takes_no_new_one(site: Site, version: int) -
         with site.pinging(1) as pings:
             site.install("lb", "lb2", state=draining(TWO, home))
             assert [site.connect(i) for i in range(2, 8)] == [other_than(home)] * 6
-            site.rekey(site.backends[home], {"child": "net"})
+            site.rekey(site.backends[home], "child")
             assert site.ping(1, 40) >= 39
         assert site.home(1) == home
         assert pings[0] > 40
@@ -177,7 +175,7 @@ def test_a_service_that_refuses_new_sas_keeps_every_old_one(site: Site) -> None:
             site.install("lb", "lb2", state=draining(TWO, *TWO.alive))
             with pytest.raises(CommandException):
                 site.connect(2)
-            site.rekey(site.backends[home], {"child": "net"})
+            site.rekey(site.backends[home], "child")
             assert site.ping(1, 40) >= 39
             site.install("lb", "lb2", state=TWO)
             site.connect(2)

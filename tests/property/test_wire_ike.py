@@ -31,7 +31,7 @@ proposals = st.builds(
 transforms_v1 = st.builds(
     v1.Transform,
     u8,
-    st.lists(st.tuples(st.integers(0, 0x7FFF), st.integers(0, 0xFFFFFFFF)), max_size=8).map(tuple),
+    st.dictionaries(st.integers(0, 0x7FFF), st.integers(0, 0xFFFFFFFF), max_size=8).map(lambda it: tuple(it.items())),
     u8,
 )
 DECODERS = (

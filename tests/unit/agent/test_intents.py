@@ -202,7 +202,7 @@ def test_write_that_is_cut_short_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     IntentStore(path).save((DRAIN,))
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-B", "-c", LIMITED, str(path)], capture_output=True, text=True, check=True, timeout=20
     )
     assert "File too large" in done.stdout
     assert decode_state(path.read_bytes()) == (DRAIN,)

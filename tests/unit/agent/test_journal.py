@@ -31,6 +31,8 @@ from tests.timeline.story import Story
 from tests.unit.wire.strange_numbers import documents
 
 POP = pop(backends=(backend(1, ike()), backend(2, ike())))
+PYTHON = (sys.executable, "-B", "-c")
+"""Leaves no byte code: under a limit on file sizes Python writes half a file, which every later start reads."""
 
 
 def lived(path: Path, *, max_bytes: int = 2**30, beside: tuple[TurnSink, ...] = ()) -> Story:
@@ -227,7 +229,7 @@ def test_a_full_disk_stops_the_journal_and_not_the_agent(tmp_path: Path) -> None
     )
     limit = 2000
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "journal")],
+        [*PYTHON, program, str(tmp_path / "journal")],
         capture_output=True,
         text=True,
         check=True,
@@ -274,9 +276,7 @@ def test_a_journal_goes_on_a_minute_after_it_failed_and_moves_nothing_out(
         "from pathlib import Path; from tests.unit.agent.test_journal import _lived_with_a_full_disk\n"
         "print(_lived_with_a_full_disk(Path(sys.argv[1]), *map(float, sys.argv[2:])))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path), "18", str(end)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([*PYTHON, program, str(path), "18", str(end)], capture_output=True, text=True, check=True)
     assert int(done.stdout.splitlines()[-1]) == failures
     turns = replayed(path)
     assert all(turn.identical for turn in turns)
