@@ -38,7 +38,7 @@ def test_the_last_backend_loses_a_daemon_and_the_client_lands_in_the_other_pop(p
     lose_second(pop1)
     daemons.send(pop1.driver, pop1.first, daemon, signal.SIGKILL)
     pop1.until_gone(within_s=2.0)
-    assert pop1.reason() == "too-few-backends"
+    assert pop1.reason() == "too-few-backends", pop1.account()
     eventually(lambda: pop1.lands() == "pop2", within_s=3.0)
 
 

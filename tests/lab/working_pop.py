@@ -113,6 +113,11 @@ class WorkingPop:
         """Wait until the upstream has both routes."""
         eventually(lambda: self.announced() and self.announced(PREFIX_6), within_s=within_s)
 
+    def account(self) -> str:
+        """What agent, ExaBGP and journal say, for a test that failed."""
+        tails = "tail -n 30 /var/log/lab/agent.log /var/log/lab/exabgp.log; tail -c 4000 /var/lib/popctl/journal"
+        return f"{self.status()}\n{self.driver.exec(self.name, ['sh', '-c', tails]).stdout}"
+
     def until_reason(self, reason: str, within_s: float = 10.0) -> None:
         """Wait until the agent gives this reason."""
         eventually(lambda: self.reason() == reason, within_s=within_s)
