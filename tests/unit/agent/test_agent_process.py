@@ -195,8 +195,8 @@ async def test_thread_that_hangs_does_not_hold_up_a_reload_while_nobody_renews_t
             with site.agent() as process:
                 await eventually_async(lambda: site.logged("API is open") == 1, within_s=30)
                 await eventually_async(lambda: relay.count("hello") == 1)
-                orders = asyncio.create_task(site.popctl(site.alice, "drain", "vpn-1", "--reason", "new kernel"))
-                await eventually_async((tmp_path / "state.json").exists)
+                orders = asyncio.create_task(site.popctl(site.alice, "drain", "vpn-1", "--force", "--reason", "disks"))
+                await eventually_async((tmp_path / "state.json").exists, within_s=30)
                 process.send_signal(signal.SIGHUP)
                 await eventually_async(lambda: relay.count("hello") == 2, within_s=30)
                 process.kill()
