@@ -181,8 +181,8 @@ def _option_problems(document: JsonObject, kind: object) -> Iterator[FieldProble
     yield from _end_problems(document.get("then", DrainEnd.WAIT), drain_s, kind)
     if "expires_s" in document:
         yield from _expiry_problems(document["expires_s"], drain_s, kind)
-    yield from _held_problems(document.get("refuse_if_held", False), kind)
-    yield from _refusal_problems(document.get("refuse_new", False), kind)
+    for key, why_not in _ONLY_FOR_WITHDRAW.items():
+        yield from _flag_problems(key, document.get(key, False), kind, why_not)
     if not isinstance(force, bool):
         yield FieldProblem(key="force", found=show(force), problem="not true or false", remedy="use true or false")
 
@@ -203,22 +203,19 @@ def _expiry_problems(expires_s: object, drain_s: object, kind: object) -> Iterat
         yield FieldProblem(key="expires_s", found=show(expires_s), problem=problem, remedy="make it longer")
 
 
-def _refusal_problems(refuse_new: object, kind: object) -> Iterator[FieldProblem]:
-    if not isinstance(refuse_new, bool):
-        remedy, found = "use true or false", show(refuse_new)
-        yield FieldProblem(key="refuse_new", found=found, problem="not true or false", remedy=remedy)
-    elif refuse_new and kind == IntentKind.DRAIN:
-        remedy = "leave it out: a backend that drains takes nothing new anyway"
-        yield FieldProblem(key="refuse_new", found="true", problem="only for withdraw", remedy=remedy)
+_ONLY_FOR_WITHDRAW = {
+    "refuse_if_held": "no guard holds a drain",
+    "refuse_new": "a backend that drains takes nothing new anyway",
+}
+"""Flags, and what makes each void for a drain."""
 
 
-def _held_problems(refuse_if_held: object, kind: object) -> Iterator[FieldProblem]:
-    if not isinstance(refuse_if_held, bool):
-        remedy, found = "use true or false", show(refuse_if_held)
-        yield FieldProblem(key="refuse_if_held", found=found, problem="not true or false", remedy=remedy)
-    elif refuse_if_held and kind == IntentKind.DRAIN:
-        remedy = "leave it out: no guard holds a drain"
-        yield FieldProblem(key="refuse_if_held", found="true", problem="only for withdraw", remedy=remedy)
+def _flag_problems(key: str, flag: object, kind: object, why_not: str) -> Iterator[FieldProblem]:
+    """Check a flag that only a withdraw has; `why_not` says what makes it void for a drain."""
+    if not isinstance(flag, bool):
+        yield FieldProblem(key=key, found=show(flag), problem="not true or false", remedy="use true or false")
+    elif flag and kind == IntentKind.DRAIN:
+        yield FieldProblem(key=key, found="true", problem="only for withdraw", remedy=f"leave it out: {why_not}")
 
 
 def _end_problems(then: object, drain_s: object, kind: object) -> Iterator[FieldProblem]:
