@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from popctl.config.checks_routing import problem
 from popctl.config.errors import Problem
 
 if TYPE_CHECKING:
     from popctl.config.shape import Parts
+
+_LEASE_EXTRA_S: Final = 2.0
+"""etcd that has come back begins every lease anew, with an election time-out (1 s) on top, and looks twice a second for
+those that have ended."""
 
 
 def transport(parts: Parts) -> Iterator[Problem]:
@@ -25,7 +29,10 @@ def transport(parts: Parts) -> Iterator[Problem]:
 
 
 def times(parts: Parts) -> Iterator[Problem]:
-    """The view cannot go stale, nor the lease end, between two writes of a PoP that is well."""
+    """The view cannot go stale, nor the lease end, between two writes of a PoP that is well.
+
+    Nor is a PoP believed after an outage of the store that has not spoken since.
+    """
     if parts.fleet is None:
         return
     fleet = parts.fleet
@@ -39,6 +46,9 @@ def times(parts: Parts) -> Iterator[Problem]:
     if fleet.lease <= 2 * fleet.request:
         what = f"is not above twice fleet.request, {fleet.request:g} s: one lost answer would end it"
         yield problem(("fleet", "lease"), f"{fleet.lease:g} s", what, "raise it")
+    if fleet.floor.settle < fleet.lease + _LEASE_EXTRA_S:
+        what = f"is under fleet.lease, {fleet.lease:g} s, and {_LEASE_EXTRA_S:g} s: who is still away would be believed"
+        yield problem(("fleet", "floor", "settle"), f"{fleet.floor.settle:g} s", what, "raise it")
 
 
 def meters(parts: Parts) -> Iterator[Problem]:

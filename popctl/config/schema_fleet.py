@@ -33,7 +33,8 @@ class Floor(Section):
         default=defaults.VIEW_AGE_BOUND_S, description="An older view says nothing about the others."
     )
     settle: Seconds = Field(
-        default=defaults.SETTLE_S, description="After an outage of the store the others get this long to speak."
+        default=defaults.SETTLE_S,
+        description="After an outage of the store the others get this long to speak; 2 s above `lease` at least.",
     )
     permit_wait: Seconds = Field(
         default=defaults.PERMIT_WAIT_S, description="A withdraw waits this long before it is held meanwhile."

@@ -103,7 +103,7 @@ class StoreFleet:
                 await asyncio.sleep(min(wait_s, _LONGEST_WAIT_S) * self._patience)
         finally:
             self._on_view = None
-            self._ledger.disconnected("stopped")
+            self._ledger.disconnected("stopped", self._clock())
 
     async def release(self) -> None:
         """End the lease, after `run` has ended. The end of the agent does not wait for member after member."""
@@ -172,7 +172,7 @@ class StoreFleet:
         problem = str(error)
         if problem != self._ledger.problem:
             _LOG.warning("no connection to the fleet's store", error=problem)
-        self._ledger.disconnected(problem)
+        self._ledger.disconnected(problem, self._clock())
 
     def _report(self) -> None:
         if self._on_view is not None:

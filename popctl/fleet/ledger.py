@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from popctl.model.reason import Reason
 
 
+BRIEF_S = 2.0
+"""Who was without the store for no longer need not settle: going over to another of its members takes less."""
+
+
 class Ledger:
     """See the module. Not thread-safe: belongs to one event loop."""
 
@@ -58,6 +62,7 @@ class Ledger:
         self._fenced = False
         self._wrote_once = False
         self._current_at: Instant = -NEVER
+        self._disconnected_at: Instant = -NEVER
         self._settled_at: Instant = -NEVER
         self._echoes: list[tuple[int, Instant]] = []
         self._in_flight: tuple[Write, Instant] | None = None
@@ -79,12 +84,14 @@ class Ledger:
         """Begin a session with a whole reading that was asked for at `asked_at`."""
         self._connected = True
         self.problem = ""
-        if asked_at > self._current_at + self._policy.settle_s:
+        if asked_at > self._disconnected_at + BRIEF_S:
             self._settled_at = now + self._policy.settle_s
         self._take(snapshot, asked_at, now)
 
-    def disconnected(self, problem: str) -> None:
+    def disconnected(self, problem: str, now: Instant) -> None:
         """Keep what is known; an unanswered write may still arrive."""
+        if self._connected:
+            self._disconnected_at = now
         self._connected = False
         self.problem = problem
         self.given_up()

@@ -20,8 +20,9 @@ class FloorPolicy:
     common_cause_window_s: float = 60.0
     view_age_bound_s: float = 30.0
     """An older view says nothing about the others."""
-    settle_s: float = 5.0
-    """After an outage of the store longer than this, the others get this long to say what happened to them."""
+    settle_s: float = 12.0
+    """After an outage of the store the others get this long to say what happened to them. Longer than a lease: then all
+    whose records are still there have come back."""
     permit_wait_s: float = 1.0
     """How long a withdraw waits for its permit before the service is held at the lowest preference meanwhile."""
     permit_valid_s: float = 10.0

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Self
 
 import pytest
@@ -32,11 +33,12 @@ fleet:
   request: 500ms
   quiet: 200ms
   refresh: 1s
-  floor: {{minimum_announcing: 1, settle: 1s}}
+  floor: {{minimum_announcing: 1, settle: 5s}}
 """
 
 
-HOLDS = {"fleet-floor", "common-cause", "same-stage-everywhere", "fleet-unreachable", "fleet-settling"}
+SHARED = {"common-cause", "same-stage-everywhere"}
+HOLDS = {*SHARED, "fleet-floor", "fleet-unreachable", "fleet-settling"}
 
 
 class Fleet:
@@ -75,6 +77,16 @@ class Fleet:
         found = pop.scene.ask(pop.name, "/v1/fleet") or {"pops": []}
         services = [service for one in found["pops"] if one["name"] == of.name for service in one["services"]]
         return services[0]["stance"] if services else None
+
+    @contextmanager
+    def out_of_reach_of(self, pop: WorkingPop) -> Iterator[None]:
+        """Let nothing of `pop` reach the store."""
+        drop = "table inet away { chain out { type filter hook output priority 0; tcp dport 2379 drop; }; }"
+        assert self.driver.exec(pop.name, ["nft", drop]).returncode == 0
+        try:
+            yield
+        finally:
+            assert self.driver.exec(pop.name, ["nft", "delete table inet away"]).returncode == 0
 
     def settled(self) -> bool:
         """Whether both serve, and know that of each other."""
@@ -169,8 +181,21 @@ def test_the_store_stops_and_then_all_probes_time_out_and_nobody_leaves(fleet: F
         assert {pop.reason() for pop in fleet.pops.values()} == {"fleet-unreachable"}
         # The store is back, with what was true before. The same probe fails everywhere.
         fleet.start_store()
-        shared = {"same-stage-everywhere", "common-cause"}
-        eventually(lambda: {pop.reason() for pop in fleet.pops.values()} <= shared, within_s=20.0)
+        eventually(lambda: {pop.reason() for pop in fleet.pops.values()} <= SHARED, within_s=20.0)
+    assert lookout.fewest == 2
+
+
+def test_who_finds_the_store_again_later_than_others_is_not_believed_before(fleet: Fleet) -> None:
+    fleet.stop_store()
+    with Lookout(fleet) as lookout:
+        fleet.both(lambda pop: [pop.send(node, "charon", signal.SIGSTOP) for node in (pop.first, pop.second)])
+        eventually(lambda: all(held(pop) for pop in fleet.pops.values()), within_s=20.0)
+        with fleet.out_of_reach_of(fleet.two):
+            fleet.start_store()
+            # The store shows the other as it was before, good and on duty, until its lease ends.
+            eventually(lambda: fleet.stance(fleet.one, fleet.two) is None, within_s=20.0)
+            assert held(fleet.one), fleet.one.account()
+        eventually(lambda: {pop.reason() for pop in fleet.pops.values()} <= SHARED, within_s=20.0)
     assert lookout.fewest == 2
 
 

@@ -340,7 +340,7 @@ class World:
         pop.request = pop.answer = None
         pop.connected = False
         if pop.alive:
-            pop.ledger.disconnected("test")
+            pop.ledger.disconnected("test", self.now)
 
     def connect(self, pop: PopInTheBox, _: int) -> None:
         if not pop.alive or pop.cut or pop.connected:

@@ -126,7 +126,7 @@ class FleetStory:
             one.ledger.connected(self._snapshot(), asked_at=self.now, now=self.now)
         elif not self.store_up and one.connected:
             one.connected, one.sent = False, None
-            one.ledger.disconnected("no answer")
+            one.ledger.disconnected("no answer", self.now)
         if one.connected:
             self.store.keep_alive(one.lease, self.now)
             self._deliver(one)

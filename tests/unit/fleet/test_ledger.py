@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from popctl.fleet.ledger import Ledger
+from popctl.fleet.ledger import BRIEF_S, Ledger
 from popctl.fleet.line import Change, Entry, Snapshot, Write
 from popctl.fleet.target import MAX_PINS, Pace
 from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, PermitState, Record, Stance
@@ -128,7 +128,7 @@ def test_a_permit_that_is_given_back_is_gone_at_once_and_not_found_again_in_an_o
     books.ledger.wish(FleetWish(report=report("a")), 2.0)
     assert books.permit() is None
     assert books.ledger.next_write(2.0) is not None
-    books.ledger.disconnected("time-out")
+    books.ledger.disconnected("time-out", 2.5)
     books.fails(3.0)
     assert books.permit() is PermitState.ASKED
     own = Record(report=report("a", bad()), stances={SERVICE: Stance.PERMIT})
@@ -142,7 +142,7 @@ def test_a_permit_outlives_the_connection_and_the_lease() -> None:
     books = Books("b")
     books.fails(1.0)
     books.write(1.0, 11)
-    books.ledger.disconnected("gone")
+    books.ledger.disconnected("gone", 1.0)
     assert books.permit() is PermitState.HELD
     books.ledger.connected(snapshot(20, "b"), asked_at=30.0, now=30.0)
     assert books.permit() is PermitState.HELD
@@ -201,14 +201,15 @@ def test_an_echo_before_its_answer_counts_too() -> None:
     assert books.ledger.next_write(7.0) is None, "what was sent is what is known, not what came back"
 
 
-def test_after_a_long_outage_the_others_get_time_to_speak() -> None:
+@pytest.mark.parametrize(("away_s", "settles"), [(BRIEF_S, False), (BRIEF_S + 0.1, True)])
+def test_after_an_outage_that_was_not_brief_the_others_get_time_to_speak(away_s: float, *, settles: bool) -> None:
     books = Books("b")
-    books.ledger.disconnected("gone")
-    books.ledger.connected(snapshot(12, "b"), asked_at=4.0, now=4.0)
-    assert books.ledger.view(4.0).settled_at <= POLICY.settle_s
-    books.ledger.disconnected("gone")
-    books.ledger.connected(snapshot(12, "b"), asked_at=60.0, now=60.5)
-    assert books.ledger.view(60.5).settled_at == 60.5 + POLICY.settle_s
+    began = books.ledger.view(60.0).settled_at
+    books.ledger.disconnected("gone", 60.0)
+    books.ledger.disconnected("still gone", 60.0 + away_s)
+    back = 60.0 + away_s
+    books.ledger.connected(snapshot(12, "b"), asked_at=back, now=back + 0.5)
+    assert books.ledger.view(back).settled_at == (back + 0.5 + POLICY.settle_s if settles else began)
 
 
 def test_a_later_agent_of_the_same_name_silences_this_one_until_it_is_gone() -> None:
