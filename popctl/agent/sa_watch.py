@@ -58,8 +58,10 @@ class SaWatch:
         for event in events:
             if isinstance(event, IntentsChanged):
                 self._draining = frozenset(one.target for one in event.intents if one.kind is IntentKind.DRAIN)
-                for gone in self._progress.keys() - self._draining:
-                    del self._progress[gone], self._history[gone]
+                for gone in self._asked.keys() - self._draining:
+                    self._progress.pop(gone, None)
+                    self._history.pop(gone, None)
+                    self._problems.pop(gone, None)
                 self._wake()
 
     def end(self, backends: frozenset[int]) -> None:
@@ -107,12 +109,14 @@ class SaWatch:
                     _LOG.info("ended SAs of a drained backend", backend=backend.name, sas=ended)
             found = await self._count(backend.vici)
         except ViciError as error:
-            self._problems[backend.name] = str(error)
+            if backend.name in self._draining:
+                self._problems[backend.name] = str(error)
             return
         self._problems.pop(backend.name, None)
         if backend.name not in self._draining:
             return
         now = self._clock()
         history = self._history.get(backend.name, ())
-        self._progress[backend.name] = progress(found.ages_s, history, now)
-        self._history[backend.name] = noted(history, len(found.ages_s), now)
+        left = progress(found.ages_s, history, now, busy=found.busy)
+        self._progress[backend.name] = left
+        self._history[backend.name] = noted(history, left.sas, now)

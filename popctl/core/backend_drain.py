@@ -55,17 +55,26 @@ def refusals(
     return tuple(found)
 
 
-def progress(ages_s: Sequence[float], history: Sequence[tuple[Instant, int]], now: Instant) -> DrainProgress:
+def progress(
+    ages_s: Sequence[float], history: Sequence[tuple[Instant, int]], now: Instant, *, busy: int = 0
+) -> DrainProgress:
     """Return how far a drain is, from the ages of the SAs that are left and earlier counts since it began.
 
     Clients leave independently of each other, so the count falls exponentially: the estimate is when less than one
     is left at the rate seen so far.
+
+    Args:
+        ages_s: of the SAs that are left.
+        history: when each number was first seen.
+        now: when this was seen.
+        busy: SAs of unknown age that are left, too. A drain is at its end when there is none of either.
     """
-    left = len(ages_s)
-    if not left:
-        return DrainProgress(sas=0, oldest_s=0.0, median_s=0.0, empty_at=now)
+    left = len(ages_s) + busy
     return DrainProgress(
-        sas=left, oldest_s=max(ages_s), median_s=median(ages_s), empty_at=_empty_at(left, history, now)
+        sas=left,
+        oldest_s=max(ages_s, default=0.0),
+        median_s=median(ages_s) if ages_s else 0.0,
+        empty_at=_empty_at(left, history, now) if left else now,
     )
 
 

@@ -63,9 +63,12 @@ def test_established_sas_are_counted_and_every_client_hears_of_the_end(pair: tup
     endpoint = ViciEndpoint(path=gateway.vici_path)
     assert count(endpoint) == SaCount(ages_s=())
     connect(client)
-    assert len(count(endpoint).ages_s) == _CLIENTS
+    # The gateway may still be at work on the last one: it is counted, though its age is not known yet.
+    found = count(endpoint)
+    assert len(found.ages_s) + found.busy == _CLIENTS
+    eventually(lambda: len(count(endpoint).ages_s) == _CLIENTS)
     assert end(endpoint) == _CLIENTS
-    eventually(lambda: client.sas() == [] and count(endpoint).ages_s == ())
+    eventually(lambda: client.sas() == [] and count(endpoint) == SaCount(ages_s=()))
     assert end(endpoint) == 0
 
 

@@ -112,6 +112,16 @@ async def test_a_charon_that_does_not_answer_is_a_problem_to_tell_and_nothing_el
         assert watch.problem("b1") == ""
 
 
+async def test_a_problem_ends_with_the_drain_and_is_none_of_the_next_one() -> None:
+    charon = Charon([7])
+    charon.refuses = True
+    async with watching(charon) as watch:
+        watch.turn(0.0, (drains("b1"),), None)
+        await eventually_async(lambda: "refused" in watch.problem("b1"))
+        watch.turn(0.0, (drains(),), None)
+        assert watch.problem("b1") == ""
+
+
 async def test_sas_are_ended_when_ordered_and_counted_afterwards() -> None:
     charon = Charon([7])
     async with watching(charon) as watch:

@@ -28,6 +28,12 @@ def test_an_empty_backend_is_empty_now() -> None:
     assert progress((), [(0.0, 10)], 5.0).empty_at == 5.0
 
 
+def test_a_backend_with_one_busy_sa_is_not_empty() -> None:
+    found = progress((), ((0.0, 4),), 60.0, busy=1)
+    assert (found.sas, found.oldest_s) == (1, 0.0)
+    assert found.empty_at > 60.0
+
+
 def test_nothing_has_left_so_nothing_can_be_estimated() -> None:
     found = progress((60.0, 30.0), [(0.0, 2)], 100.0)
     assert (found.sas, found.oldest_s, found.median_s, found.empty_at) == (2, 60.0, 45.0, NEVER)

@@ -102,10 +102,14 @@ async def test_who_falls_silent_in_the_middle_of_an_answer_holds_nobody(
             await question(endpoint, 0.1)
 
 
-async def test_what_is_listed_is_counted_with_its_age(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("total", "busy"), [(3, 0), (5, 2), (2, 0)])
+async def test_what_is_listed_is_counted_with_its_age_and_what_is_busy_without(
+    tmp_path: Path, total: int, busy: int
+) -> None:
     says = listed({"state": "ESTABLISHED", "established": "60"}, {"state": "CONNECTING"}, {"state": "ESTABLISHED"})
-    async with charon(tmp_path, says, stays=True) as endpoint:
-        assert await sas.count(endpoint) == sas.SaCount(ages_s=(60.0, 0.0))
+    stats = packet(Kind.ANSWER, {"ikesas": {"total": str(total), "half-open": "1"}})
+    async with charon(tmp_path, says + stats, stays=True) as endpoint:
+        assert await sas.count(endpoint) == sas.SaCount(ages_s=(60.0, 0.0), busy=busy)
 
 
 @contextmanager
