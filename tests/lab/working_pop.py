@@ -106,12 +106,14 @@ class WorkingPop:
         eventually(self.settled, within_s=within_s, every_s=0.05)
 
     def until_gone(self, within_s: float = 5.0) -> None:
-        """Wait until the upstream has neither route."""
+        """Wait until the upstream has neither route. What the agent told before that is forgotten."""
         eventually(lambda: not self.announced() and not self.announced(PREFIX_6), within_s=within_s)
+        self.scene.look_again()
 
     def until_announced(self, within_s: float = 15.0) -> None:
-        """Wait until the upstream has both routes."""
+        """Wait until the upstream has both routes. What the agent told before that is forgotten."""
         eventually(lambda: self.announced() and self.announced(PREFIX_6), within_s=within_s)
+        self.scene.look_again()
 
     def account(self) -> str:
         """What agent, ExaBGP and journal say, for a test that failed."""
@@ -185,7 +187,9 @@ class WorkingPop:
 
     def run(self, module: str, *words: str) -> ExecResult:
         """Run a module of popctl on the edge host."""
-        return self.driver.exec(self.name, [*_PYTHON_ENVIRONMENT, edge.PYTHON, "-m", module, *words], timeout_s=60.0)
+        done = self.driver.exec(self.name, [*_PYTHON_ENVIRONMENT, edge.PYTHON, "-m", module, *words], timeout_s=60.0)
+        self.scene.look_again()
+        return done
 
     def write(self, path: str, text: str) -> None:
         """Replace what a file holds, in place."""
