@@ -112,9 +112,7 @@ class _Walk:
     def natt(self) -> Steering:
         length = self.number(32, 16)
         if length == _KEEPALIVE_LENGTH:
-            known = self.remembered(self.client())
-            self.why.append("NAT keepalive (RFC 3948)")
-            return self.drop(Reason.KEEPALIVE) if known is None else self.to(known, Reason.AFFINITY, "keepalive")
+            return self.keepalive()
         if length is not None and length < _SHORTEST_NATT:
             return self.drop(Reason.MALFORMED)
         first = self.number(64, 32)
@@ -122,6 +120,16 @@ class _Walk:
             self.why.append("non-ESP marker: IKE on UDP 4500")
             return self.ike(_MARKER)
         return self.esp(first, "esp-in-udp", self.client())
+
+    def keepalive(self) -> Steering:
+        """Follow the memory, and keep the client in it: an idle client says nothing else."""
+        client = self.client()
+        known = self.remembered(client)
+        self.why.append("NAT keepalive (RFC 3948)")
+        if known is None:
+            return self.drop(Reason.KEEPALIVE)
+        self.why.append(f"labelled packets of this client went to backend {known}; it stays remembered there")
+        return self.to(known, Reason.AFFINITY, "keepalive", learns=self.keep(client, known))
 
     def native_esp(self) -> Steering:
         return self.esp(self.number(0, 32), "esp-native", self.address(AffinityMap.ADDRESS))

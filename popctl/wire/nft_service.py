@@ -100,6 +100,7 @@ class _FamilyChains:
             self.udp(),
             self.natt(),
             self.chain("keepalive", *self.keepalive()),
+            self.chain("keep-client", *self.keep("by-port"), self.end(Reason.AFFINITY)),
             self.chain("esp", *self.esp("esp-native", "esp spi", "learn-esp")),
             self.chain("ike500", *self.ike(0)),
             self.chain("ike4500", *self.ike(32)),
@@ -180,8 +181,11 @@ class _FamilyChains:
         )
 
     def keepalive(self) -> tuple[Rule, ...]:
-        known = self.remembered("keepalive", self.family.client, "by-port", Reason.AFFINITY, alive=False)
-        return (*known, self.drop(Reason.KEEPALIVE))
+        """Forward those of remembered clients, whose time begins anew: an idle client says nothing else."""
+        if self.service.affinity is None:
+            return (self.drop(Reason.KEEPALIVE),)
+        lookup = f"meta mark set {self.family.client} map @{self.name('by-port')}"
+        return (self.goto("keepalive", lookup, "keep-client"), self.drop(Reason.KEEPALIVE))
 
     def esp(self, rule: str, spi: str, then: str) -> tuple[Rule, ...]:
         rules = [self.goto(rule, f"meta mark set {spi} map @{self.service.name}.slices", then)]
@@ -231,15 +235,16 @@ class _FamilyChains:
             return self.family.raw_source
         return f"{self.family.client if memory == 'by-port' else self.family.raw_source} : meta mark"
 
-    def remembered(self, rule: str, key: str, memory: str, reason: Reason, *, alive: bool) -> tuple[Rule, ...]:
+    def remembered(self, key: str, memory: str) -> tuple[Rule, ...]:
+        """Send a client to where it is remembered, if that is alive."""
         if self.service.affinity is None:
             return ()
-        check = " meta mark @alive" if alive else ""
-        return (Rule(rule, f"meta mark set {key} map @{self.name(memory)}{check} goto to.{reason}"),)
+        lookup = f"meta mark set {key} map @{self.name(memory)} meta mark @alive"
+        return (Rule("affinity", f"{lookup} goto to.{Reason.AFFINITY}"),)
 
     def new(self, shift: int) -> tuple[Rule, ...]:
         key, memory = (self.family.client, "by-port") if shift else (self.family.raw_source, "by-address")
-        known = self.remembered("affinity", key, memory, Reason.AFFINITY, alive=True)
+        known = self.remembered(key, memory)
         if self.service.key is not HashKey.SPI:
             return (*known, self.goto("not-by-spi", "", "source"))
         return (*known, *self.hashed("spi-hash", f"@th,{64 + shift},64", f"goto to.{Reason.NEW_SA}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
 import time
@@ -20,19 +21,20 @@ from popctl.lb.kernel import Compiled, Done, Kernel
 from popctl.lb.nft import NftBalancer
 from popctl.lb.remove import remove
 from popctl.lb.watch import Watch
-from popctl.model.balancer import BalancerActual, Forward, Tables
+from popctl.model.balancer import Affinity, BalancerActual, Forward, Tables
 from popctl.model.reason import Reason
 from popctl.wire import packet
 from popctl.wire.nft import TABLE, rows_name
 from popctl.wire.nft_text import SeenTable, parse_listing
 from popctl.wire.packet import UDP
-from tests.balancers import CLIENT4, VIP4, esp_spi, rows, tables, without
+from tests.balancers import CLIENT4, CLIENT6, VIP4, VIP6, esp_spi, rows, tables, without
 from tests.eventually import eventually, eventually_async
 from tests.peers.lb_net import Net, needs_nft, net
 
 __all__ = ["net"]
 pytestmark = [pytest.mark.peer, needs_nft]
 WANTED = tables(6, rows=rows(6, size=512))
+_AFFINITY_S = Affinity().timeout_s
 _NETFILTER = 12
 _MULTI, _INTERRUPTED = 0x2, 0x10
 FOREIGN = (
@@ -291,6 +293,38 @@ async def test_what_was_learnt_and_counted_survives_a_restart_and_new_rows(host:
         assert learnt()
         counters = await read_counters(netns=host.name("lb"))
         assert counters.forwarded[3, Reason.ESP_SLICE].packets == 1
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_a_keepalive_renews_the_time_of_a_client_that_is_known_and_teaches_nothing_else(
+    host: Net, version: int
+) -> None:
+    """Where it is stays as it was: the last labelled packet's word, not the keepalive's."""
+    client, vip = (CLIENT4, VIP4) if version == 4 else (CLIENT6, VIP6)
+    header = host.mac("lb", "l0") + host.mac("in", "i0") + (b"\x08\x00" if version == 4 else b"\x86\xdd")
+    raw = host.packet_socket("in", "i0")
+
+    def send(port: int, body: bytes) -> None:
+        raw.send(header + packet.ip(client, vip, UDP, packet.udp(port, 4500, body)))
+
+    def remembered() -> list[tuple[int, int]]:
+        """Return slot and seconds left of everybody in the memory."""
+        name = f"vpn.v{version}.by-port"
+        listing = json.loads(host.inside("lb", "nft", "-j", "list", "map", "inet", TABLE, name))
+        entries = listing["nftables"][1]["map"].get("elem", [])
+        return [(value, key["elem"]["expires"]) for key, value in entries]
+
+    async with running(host):
+        send(40000, packet.esp(esp_spi(3)))
+        await eventually_async(lambda: [slot for slot, _ in remembered()] == [4])
+        await eventually_async(lambda: remembered()[0][1] <= _AFFINITY_S - 2)
+        send(40001, b"\xff")
+        send(40000, b"\xff")
+        await eventually_async(lambda: remembered()[0][1] >= _AFFINITY_S - 1)
+        assert [slot for slot, _ in remembered()] == [4]
+        counters = await read_counters(netns=host.name("lb"))
+        assert counters.forwarded[3, Reason.AFFINITY].packets == 1
+        assert counters.dropped["vpn", Reason.KEEPALIVE].packets == 1
 
 
 async def test_a_flap_of_one_of_64_backends_is_in_the_kernel_within_ten_milliseconds(host: Net) -> None:

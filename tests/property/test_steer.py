@@ -8,9 +8,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from popctl.core.affinity import remember
+from popctl.core.affinity import Memory, remember
 from popctl.core.steer import steer
-from popctl.model.balancer import Affinity, HashKey, Tables, Unmatched
+from popctl.model.balancer import Affinity, HashKey, Steering, Tables, Unmatched
 from popctl.model.reason import Reason
 from popctl.wire import packet
 from popctl.wire.errors import WireError
@@ -116,6 +116,24 @@ def test_reauthentication_goes_back_to_the_backend_of_the_last_labelled_packet(
     memory = remember({}, steer(wanted, packet.parse(labelled), {}).learns)
     steering = steer(wanted, packet.parse(packet.ip(CLIENT4, VIP4, UDP, again)), memory)
     assert (steering.backend, steering.reason) == (backend, Reason.AFFINITY)
+
+
+@given(backend=backends, port=st.integers(1, 65535), v6=st.booleans())
+@settings(deadline=None)
+def test_a_keepalive_keeps_a_known_client_remembered_where_it_is_and_teaches_of_no_other(
+    *, backend: int, port: int, v6: bool
+) -> None:
+    wanted = tables(BACKENDS, rows=rows(BACKENDS, size=256))
+    source, vip = (CLIENT6, VIP6) if v6 else (CLIENT4, VIP4)
+
+    def sent(body: bytes, memory: Memory) -> Steering:
+        return steer(wanted, packet.parse(packet.ip(source, vip, UDP, packet.udp(port, 4500, body))), memory)
+
+    assert (sent(b"\xff", {}).reason, sent(b"\xff", {}).learns) == (Reason.KEEPALIVE, ())
+    taught = sent(packet.esp(esp_spi(backend)), {}).learns
+    steering = sent(b"\xff", remember({}, taught))
+    assert (steering.backend, steering.reason) == (backend, Reason.AFFINITY)
+    assert steering.learns == taught
 
 
 @given(spis, backends)
