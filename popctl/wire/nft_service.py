@@ -107,7 +107,7 @@ class _FamilyChains:
             self.chain("learn-esp", *self.keep("by-address"), *self.keep("native"), self.end(Reason.ESP_SLICE)),
             self.chain("learn-natt-esp", *self.keep("by-port"), self.end(Reason.ESP_SLICE)),
             self.chain("learn-natt-ike", *self.replace("by-port"), self.end(Reason.IKE_LABEL)),
-            self.chain("learn-ike", *self.replace("by-address", only_if="native"), self.end(Reason.IKE_LABEL)),
+            self.chain("learn-ike", *self.learn_native(), self.end(Reason.IKE_LABEL)),
             self.chain("new500", *self.new(0)),
             self.chain("new4500", *self.new(32)),
             self.chain("unlabelled", self.unmatched(self.service.unlabelled, Reason.UNLABELLED)),
@@ -229,6 +229,17 @@ class _FamilyChains:
         match = f"{self.family.raw_source} @{self.name(only_if)} " if only_if else ""
         entry = f"@{self.name(memory)} {{ {self.entry_of(memory)} }}"
         return (Rule("forget", f"{match}delete {entry}"), Rule("learn", f"{match}update {entry}"))
+
+    def learn_native(self) -> tuple[Rule, ...]:
+        """Remember by its address a client whose address is its own, and that it is, for as long as its SA is up.
+
+        Main and aggressive mode of IKEv1 (2 and 4) come through any NAT, what an SA that is up says on 500 does not.
+        """
+        if self.service.affinity is None:
+            return ()
+        match = f"{self.family.raw_source} @{self.name('native')} @th,208,8 > 4"
+        keep = Rule("keep-native", f"{match} update @{self.name('native')} {{ {self.entry_of('native')} }}")
+        return (*self.replace("by-address", only_if="native"), keep)
 
     def entry_of(self, memory: str) -> str:
         if memory == "native":

@@ -9,7 +9,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -26,8 +26,8 @@ from popctl.model.reason import Reason
 from popctl.wire import packet
 from popctl.wire.nft import TABLE, rows_name
 from popctl.wire.nft_text import SeenTable, parse_listing
-from popctl.wire.packet import UDP
-from tests.balancers import CLIENT4, CLIENT6, VIP4, VIP6, esp_spi, rows, tables, without
+from popctl.wire.packet import ESP, UDP
+from tests.balancers import CLIENT4, CLIENT6, VIP4, VIP6, esp_spi, rows, server_spi, tables, without
 from tests.eventually import eventually, eventually_async
 from tests.peers.lb_net import Net, needs_nft, net
 
@@ -295,36 +295,76 @@ async def test_what_was_learnt_and_counted_survives_a_restart_and_new_rows(host:
         assert counters.forwarded[3, Reason.ESP_SLICE].packets == 1
 
 
-@pytest.mark.parametrize("version", [4, 6])
+@dataclass
+class Client:
+    """Sends to the VIP, and looks what the balancer remembers."""
+
+    host: Net
+    version: int
+
+    def __post_init__(self) -> None:
+        self.header = self.host.mac("lb", "l0") + self.host.mac("in", "i0")
+        self.header += b"\x08\x00" if self.version == 4 else b"\x86\xdd"
+        self.raw = self.host.packet_socket("in", "i0")
+
+    def send(self, protocol: int, payload: bytes) -> None:
+        """Send one packet."""
+        source, vip = (CLIENT4, VIP4) if self.version == 4 else (CLIENT6, VIP6)
+        self.raw.send(self.header + packet.ip(source, vip, protocol, payload))
+
+    def remembered(self, memory: str) -> list[tuple[int | None, int]]:
+        """Return slot and seconds left of everybody in one memory."""
+        name, kind = f"vpn.v{self.version}.{memory}", "set" if memory == "native" else "map"
+        listing = json.loads(self.host.inside("lb", "nft", "-j", "list", kind, "inet", TABLE, name))
+        entries = listing["nftables"][1][kind].get("elem", [])
+        pairs = entries if kind == "map" else [(one, None) for one in entries]
+        return [(slot, key["elem"]["expires"]) for key, slot in pairs]
+
+    async def aged(self, memory: str, slot: int | None) -> None:
+        """Wait until one client is remembered, and not since this moment."""
+        await eventually_async(lambda: [found for found, _ in self.remembered(memory)] == [slot])
+        await eventually_async(lambda: self.remembered(memory)[0][1] <= _AFFINITY_S - 2)
+
+    async def renewed(self, memory: str, slot: int | None) -> None:
+        """Wait until its time has begun anew, where it was."""
+        await eventually_async(lambda: self.remembered(memory)[0][1] >= _AFFINITY_S - 1)
+        assert [found for found, _ in self.remembered(memory)] == [slot]
+
+
+VERSIONS = pytest.mark.parametrize("version", [4, 6])
+
+
+@VERSIONS
 async def test_a_keepalive_renews_the_time_of_a_client_that_is_known_and_teaches_nothing_else(
     host: Net, version: int
 ) -> None:
     """Where it is stays as it was: the last labelled packet's word, not the keepalive's."""
-    client, vip = (CLIENT4, VIP4) if version == 4 else (CLIENT6, VIP6)
-    header = host.mac("lb", "l0") + host.mac("in", "i0") + (b"\x08\x00" if version == 4 else b"\x86\xdd")
-    raw = host.packet_socket("in", "i0")
-
-    def send(port: int, body: bytes) -> None:
-        raw.send(header + packet.ip(client, vip, UDP, packet.udp(port, 4500, body)))
-
-    def remembered() -> list[tuple[int, int]]:
-        """Return slot and seconds left of everybody in the memory."""
-        name = f"vpn.v{version}.by-port"
-        listing = json.loads(host.inside("lb", "nft", "-j", "list", "map", "inet", TABLE, name))
-        entries = listing["nftables"][1]["map"].get("elem", [])
-        return [(value, key["elem"]["expires"]) for key, value in entries]
-
     async with running(host):
-        send(40000, packet.esp(esp_spi(3)))
-        await eventually_async(lambda: [slot for slot, _ in remembered()] == [4])
-        await eventually_async(lambda: remembered()[0][1] <= _AFFINITY_S - 2)
-        send(40001, b"\xff")
-        send(40000, b"\xff")
-        await eventually_async(lambda: remembered()[0][1] >= _AFFINITY_S - 1)
-        assert [slot for slot, _ in remembered()] == [4]
+        client = Client(host, version)
+        client.send(UDP, packet.udp(40000, 4500, packet.esp(esp_spi(3))))
+        await client.aged("by-port", 4)
+        client.send(UDP, packet.udp(40001, 4500, b"\xff"))
+        client.send(UDP, packet.udp(40000, 4500, b"\xff"))
+        await client.renewed("by-port", 4)
         counters = await read_counters(netns=host.name("lb"))
         assert counters.forwarded[3, Reason.AFFINITY].packets == 1
         assert counters.dropped["vpn", Reason.KEEPALIVE].packets == 1
+
+
+@VERSIONS
+async def test_dead_peer_detection_keeps_a_client_with_native_esp_remembered(host: Net, version: int) -> None:
+    """What an SA that is up says on port 500 comes from no NAT; a main mode may, and renews less."""
+    async with running(host):
+        client = Client(host, version)
+        client.send(ESP, packet.esp(esp_spi(3)))
+        await client.aged("native", None)
+        main_mode = packet.ike(b"\x11" * 8, server_spi(3), version=1, exchange=2)
+        client.send(UDP, packet.udp(500, 500, main_mode))
+        await client.renewed("by-address", 4)
+        assert client.remembered("native")[0][1] < _AFFINITY_S - 1
+        informational = packet.ike(b"\x11" * 8, server_spi(3), exchange=37)
+        client.send(UDP, packet.udp(500, 500, informational))
+        await client.renewed("native", None)
 
 
 async def test_a_flap_of_one_of_64_backends_is_in_the_kernel_within_ten_milliseconds(host: Net) -> None:
