@@ -6,8 +6,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,8 +20,9 @@ from popctl.cli.exits import Exit
 from popctl.cli.options import AsJson, attempt, printable, write_json
 
 if TYPE_CHECKING:
-    from popctl.core.doctor import Finding
-    from popctl.model.host import Facts, Lifetimes
+    from popctl.model.finding import Finding
+    from popctl.model.host import Facts
+    from popctl.model.pop import ViciEndpoint
     from popctl.model.route import Address
 
 _TIMEOUT_S = 10.0
@@ -48,7 +49,8 @@ def doctor(
     Parameters
     ----------
     inventory
-        The agent's configuration, or a balancer's inventory: VIPs, and how long clients are remembered.
+        The agent's configuration, or a balancer's inventory: VIPs, how long clients are remembered, and
+        backends[].vici.
     vip
         Anycast addresses, where there is no inventory: are their packets tracked?
     uplink
@@ -56,7 +58,8 @@ def doctor(
     backend_link
         Interfaces towards backends.
     vici
-        NAME=SOCKET of backends whose timers and proposals are compared. Exit 69: one of them says nothing.
+        NAME=SOCKET of backends whose timers, and algorithms of live SAs, are judged, besides those of the
+        inventory. Exit 69: one of them says nothing.
     affinity_timeout_s
         The balancer's memory of clients, where there is no inventory.
     ipv6
@@ -67,19 +70,20 @@ def doctor(
         Where the agent keeps its audit; what was mended is added if the file is there.
     """
     from popctl.core.doctor import findings  # noqa: PLC0415 - only this command needs them
-    from popctl.senses.doctor import facts  # noqa: PLC0415
+    from popctl.senses.doctor import facts, read_lifetimes  # noqa: PLC0415
 
     def work() -> int:
-        vips, remembered_s = _balanced(inventory, vip, affinity_timeout_s)
-        lifetimes, silent = _lifetimes(vici)
+        balancer = _balancer(inventory, vip, affinity_timeout_s, _vici(vici))
+        lifetimes, silent = read_lifetimes(balancer.endpoints)
         look: Callable[[], Facts] = partial(
             facts,
             uplinks=uplink,
             backend_links=backend_link,
             lifetimes=lifetimes,
-            affinity_timeout_s=remembered_s,
-            vips=vips,
-            ipv6=ipv6 or any(one.version == 6 for one in vips),  # noqa: PLR2004 - IP version
+            affinity_timeout_s=balancer.affinity_s,
+            longest_sa_s=balancer.longest_sa_s,
+            vips=balancer.vips,
+            ipv6=ipv6 or any(one.version == 6 for one in balancer.vips),  # noqa: PLR2004 - IP version
         )
         left = findings(look())
         done: list[str] = []
@@ -96,37 +100,52 @@ def doctor(
     return attempt(work, as_json=json)
 
 
-def _lifetimes(vici: tuple[str, ...]) -> tuple[list[Lifetimes], dict[str, str]]:
-    """Return what backends say, and why others say nothing. Raises `UsageError`."""
-    from popctl.senses.doctor import read_lifetimes  # noqa: PLC0415 - as above
-    from popctl.vici.errors import ViciError  # noqa: PLC0415
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Balancer:
+    """What is known of the balancer on this host."""
 
-    told: list[Lifetimes] = []
-    silent: dict[str, str] = {}
-    for each in vici:
+    vips: tuple[Address, ...]
+    affinity_s: int
+    longest_sa_s: float | None = None
+    endpoints: Mapping[str, ViciEndpoint]
+    """Backends that can be asked."""
+
+
+def _vici(given: tuple[str, ...]) -> dict[str, ViciEndpoint]:
+    """Return the sockets by backend. Raises `UsageError`."""
+    from popctl.model.pop import ViciEndpoint  # noqa: PLC0415 - as above
+
+    endpoints = {}
+    for each in given:
         name, _, path = each.partition("=")
         if not name or not path:
             raise UsageError(f"--vici: found {each!r}: names no backend and socket; remedy: write NAME=SOCKET")
-        try:
-            told.append(read_lifetimes(name, Path(path)))
-        except ViciError as error:
-            silent[name] = str(error)
-    return told, silent
+        endpoints[name] = ViciEndpoint(path=Path(path))
+    return endpoints
 
 
-def _balanced(inventory: Path | None, vips: tuple[str, ...], affinity_s: int) -> tuple[tuple[Address, ...], int]:
+def _balancer(
+    inventory: Path | None, vips: tuple[str, ...], affinity_s: int, endpoints: dict[str, ViciEndpoint]
+) -> _Balancer:
     from ipaddress import ip_address  # noqa: PLC0415
 
     if inventory is None:
         try:
-            return tuple(ip_address(one) for one in vips), affinity_s
+            addresses = tuple(ip_address(one) for one in vips)
         except ValueError as error:
             raise UsageError(f"--vip: {error}") from error
+        return _Balancer(vips=addresses, affinity_s=affinity_s, endpoints=endpoints)
     from popctl.cli.lb_inventory import load  # noqa: PLC0415
 
-    services = load(inventory).tables.services
+    found = load(inventory)
+    services = found.tables.services
     remembered = [service.affinity.timeout_s for service in services if service.affinity]
-    return tuple(one for service in services for one in service.vips), min(remembered, default=affinity_s)
+    return _Balancer(
+        vips=tuple(one for service in services for one in service.vips),
+        affinity_s=min(remembered, default=affinity_s),
+        longest_sa_s=found.longest_sa_s,
+        endpoints={**found.endpoints, **endpoints},
+    )
 
 
 def _show(left: tuple[Finding, ...], done: list[str], silent: dict[str, str], *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ describes its shape. Every problem is reported at once, with its key.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ from popctl.wire.spi_lint import Inventory, lint, lint_ids
 if TYPE_CHECKING:
     from popctl.config import errors
     from popctl.config.yaml_text import Tree
+    from popctl.model.pop import ViciEndpoint
 
 _AGENTS_ALONE = frozenset(Document.model_fields) - frozenset(schema_inventory.Inventory.model_fields)
 """Keys that only the agent's configuration has."""
@@ -64,6 +65,10 @@ class BalancerInventory:
     tables: Tables
     ids: Mapping[str, int]
     """Backend name -> id."""
+    endpoints: Mapping[str, ViciEndpoint] = field(default_factory=dict)
+    """Of the backends whose daemon can be asked, by name; a file of its own has none."""
+    longest_sa_s: float | None = None
+    """How long an id rests; None where nobody keeps a record of ids."""
 
     @property
     def site(self) -> Inventory:
@@ -108,7 +113,14 @@ def _of_agent(path: Path, text: str) -> BalancerInventory:
     services = whole(pop, [build(one.weights, one.seed) for one in recipes(pop)])
     tables = replace(with_services(pop.tables, services), alive=frozenset(pop.tables.backends))
     ids = {forward.name: number for number, forward in pop.tables.backends.items()}
-    return BalancerInventory(plan=pop.spi_plan, pop=pop.id, tables=tables, ids=ids)
+    return BalancerInventory(
+        plan=pop.spi_plan,
+        pop=pop.id,
+        tables=tables,
+        ids=ids,
+        endpoints={one.name: one.vici for one in pop.backends.values() if one.vici is not None},
+        longest_sa_s=pop.longest_sa_s,
+    )
 
 
 def _secret_or_stand_in(path: Path) -> str:

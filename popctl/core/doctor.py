@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from popctl.model.host import Facts
+from popctl.core.doctor_timers import timers
+from popctl.model.finding import Finding, Severity
 
-KEEPALIVE_S = 20
-"""NAT keepalive of clients (RFC 3948 section 4; strongSwan, Windows and iOS default to 20 s)."""
+if TYPE_CHECKING:
+    from popctl.model.host import Facts
+
 CONNTRACK_FULL = 0.8
 LEAST_FRAGMENT_BYTES = 4 << 20
 MOST_FRAGMENT_S = 30
@@ -19,29 +20,6 @@ ESP_IN_UDP_OVERHEAD = 120
 """Room that L2TP over IPsec needs around an inner packet: IP 20, UDP 8, ESP 40, L2TP and PPP 16, rounded up."""
 _WEAK = re.compile(r"(?<![A-Z0-9])(3DES|DES|MD5|MODP_768|MODP_1024|MODP_1536|NULL)(?![A-Z0-9])", re.IGNORECASE)
 _SHA1 = re.compile(r"SHA1", re.IGNORECASE)
-
-
-class Severity(StrEnum):
-    """How bad."""
-
-    ERROR = "error"
-    """Traffic is lost, or will be."""
-    WARNING = "warning"
-    UNKNOWN = "unknown"
-    """Could not be seen from here."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing to mend."""
-
-    name: str
-    severity: Severity
-    text: str
-    why: str
-    command: str
-    safe: bool = False
-    """`--fix` may run the command: it changes nothing but this setting, and takes effect at once."""
 
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
@@ -52,7 +30,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_conntrack(facts),
         *_fragments(facts),
         *_sizes(facts),
-        *_timers(facts),
+        *timers(facts),
         *_proposals(facts),
     ]
     order = list(Severity)
@@ -144,6 +122,14 @@ def _fragments(facts: Facts) -> Iterator[Finding]:
 
 
 def _sizes(facts: Facts) -> Iterator[Finding]:
+    for backend in facts.unrouted:
+        yield Finding(
+            name="backend-route",
+            severity=Severity.ERROR,
+            text=f"no route leads to {backend}",
+            why="backends are neighbours of the balancer: what is steered there ends in the blackhole behind its route",
+            command="ip route  # bring the link up, or give this host an address on it",
+        )
     uplink = max((facts.mtus[i] for i in facts.uplinks if i in facts.mtus), default=1500)
     for interface in sorted(facts.backend_links & facts.mtus.keys()):
         if facts.mtus[interface] < uplink:
@@ -172,51 +158,24 @@ def _sizes(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _timers(facts: Facts) -> Iterator[Finding]:
-    silence = max([KEEPALIVE_S, *(each.dpd_s for each in facts.lifetimes)])
-    if facts.affinity_timeout_s is not None and facts.affinity_timeout_s < 2 * silence:
-        yield Finding(
-            name="affinity-timeout",
-            severity=Severity.ERROR,
-            text=f"affinity is forgotten after {facts.affinity_timeout_s} s; a client may be silent for {silence} s",
-            why="a re-authentication in the gap can move a client away from its L2TP session",
-            command=f"set balancer.affinity.timeout_s to at least {4 * silence} in the configuration",
-        )
-    stream = facts.sysctls.get("net.netfilter.nf_conntrack_udp_timeout_stream")
-    if stream is None or not facts.tracked_vip_flows:
-        return
-    for each in facts.lifetimes:
-        if stream < each.dpd_s or stream < KEEPALIVE_S:
-            yield Finding(
-                name="conntrack-timeout",
-                severity=Severity.ERROR,
-                text=f"conntrack forgets a UDP flow after {stream} s; {each.backend} speaks every {each.dpd_s} s",
-                why="a rekey that comes after its entry is gone is taken for a new flow",
-                command=f"sysctl -w net.netfilter.nf_conntrack_udp_timeout_stream={4 * max(each.dpd_s, KEEPALIVE_S)}",
-                safe=True,
-            )
-    hard = facts.sysctls.get("net.netfilter.nf_conntrack_generic_timeout")
-    for each in facts.lifetimes:
-        if hard is not None and each.esp_rekey_s and hard < KEEPALIVE_S * 2:
-            yield Finding(
-                name="conntrack-esp",
-                severity=Severity.WARNING,
-                text=f"conntrack forgets native ESP after {hard} s; {each.backend} rekeys after {each.esp_rekey_s} s",
-                why="an idle client loses its entry long before its SA",
-                command="sysctl -w net.netfilter.nf_conntrack_generic_timeout=600",
-                safe=True,
-            )
-
-
 def _proposals(facts: Facts) -> Iterator[Finding]:
     for each in facts.lifetimes:
         weak = sorted({name for name in each.algorithms if _WEAK.search(name)})
         sha1 = sorted({name for name in each.algorithms if _SHA1.search(name)})
+        why = "DH below 2048 bits, 3DES, MD5 and SHA-1 alone are within reach of an attacker with means"
         if weak or sha1:
             yield Finding(
                 name="weak-proposal",
                 severity=Severity.WARNING,
                 text=f"{each.backend} has SAs with {', '.join(weak + sha1)}",
-                why="DH below 2048 bits, 3DES, MD5 and SHA-1 alone are within reach of an attacker with means",
+                why=why,
                 command="offer aes256-sha256-modp2048 or better first in `proposals` and `esp_proposals`",
+            )
+        if not each.algorithms:
+            yield Finding(
+                name="weak-proposal",
+                severity=Severity.UNKNOWN,
+                text=f"{each.backend} has no SA to judge its proposals by: strongSwan tells only what was agreed on",
+                why=why,
+                command="look again when clients are connected, or read `proposals` and `esp_proposals` there",
             )

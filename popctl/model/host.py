@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifetimes:
-    """What one backend's connections say, in seconds; 0 is off."""
+    """What one backend's connections say, in seconds: of several the longest; 0 where one of them has it off."""
 
     backend: str
     ike_rekey_s: int = 0
+    """Until an IKE SA is replaced, by a rekey or a re-authentication."""
     esp_rekey_s: int = 0
     dpd_s: int = 0
     algorithms: tuple[str, ...] = ()
-    """Of its live SAs, as strongSwan names them."""
+    """Of its live SAs, as strongSwan names them. What it would agree to besides, it tells nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +28,14 @@ class Facts:
     mtus: Mapping[str, int] = field(default_factory=dict)
     backend_links: frozenset[str] = frozenset()
     """Interfaces towards backends."""
+    unrouted: tuple[str, ...] = ()
+    """Backends, with the address, that no route leads to."""
     uplinks: frozenset[str] = frozenset()
     mss_clamped: bool | None = None
     tracked_vip_flows: int | None = None
     """Conntrack entries with a VIP; None when it cannot be told."""
     affinity_timeout_s: int | None = None
+    longest_sa_s: float | None = None
+    """How long an id rests after its backend was taken out."""
     lifetimes: tuple[Lifetimes, ...] = ()
     ipv6: bool = False

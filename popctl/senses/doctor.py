@@ -17,6 +17,7 @@ from popctl.model.host import Facts, Lifetimes
 from popctl.model.pop import ViciEndpoint
 from popctl.model.route import Address
 from popctl.vici.connection import asking
+from popctl.vici.errors import ViciError
 from popctl.wire.proc_text import flows_of
 from popctl.wire.vici_values import number, sections, text
 
@@ -43,6 +44,7 @@ def facts(
     backend_links: Iterable[str] = (),
     lifetimes: Iterable[Lifetimes] = (),
     affinity_timeout_s: int | None = None,
+    longest_sa_s: float | None = None,
     vips: Iterable[Address] = (),
     ipv6: bool = False,
     conntrack: Path = Path("/proc/thread-self/net/nf_conntrack"),
@@ -61,34 +63,49 @@ def facts(
         mss_clamped=_mss_clamped(),
         tracked_vip_flows=_tracked(frozenset(vips), conntrack),
         affinity_timeout_s=affinity_timeout_s,
+        longest_sa_s=longest_sa_s,
         lifetimes=tuple(lifetimes),
         ipv6=ipv6,
     )
 
 
-def read_lifetimes(backend: str, vici_socket: Path, *, within_s: float = _VICI_S) -> Lifetimes:
-    """Ask one strongSwan for its timers and the algorithms of its SAs.
+def read_lifetimes(
+    endpoints: Mapping[str, ViciEndpoint], *, within_s: float = _VICI_S
+) -> tuple[list[Lifetimes], dict[str, str]]:
+    """Ask each strongSwan for its timers and the algorithms of its SAs, all at once.
 
-    Raises:
-        ViciError: no answer within `within_s` seconds, or none that can be read.
+    Returns what backends say, and by name why others said nothing within `within_s` seconds, or nothing to be read.
     """
-    return asyncio.run(_lifetimes(backend, vici_socket, within_s))
+    return asyncio.run(_all_lifetimes(endpoints, within_s))
 
 
-async def _lifetimes(backend: str, vici_socket: Path, within_s: float) -> Lifetimes:
-    async with asking(ViciEndpoint(path=vici_socket), within_s) as charon:
-        async with aclosing(charon.stream("list-conns", "list-conn")) as events:
-            connections = [one async for body in events for one in sections(body, "children")]
-        async with aclosing(charon.sas()) as found:
-            algorithms = {name async for sa in found for name in _algorithms(sa)}
-        children = [child for c in connections for child in c.get("children", {}).values()]
-        return Lifetimes(
-            backend=backend,
-            ike_rekey_s=_largest(connections, "rekey_time"),
-            esp_rekey_s=_largest(children, "rekey_time"),
-            dpd_s=_largest(connections, "dpd_delay"),
-            algorithms=tuple(sorted(algorithms)),
-        )
+async def _all_lifetimes(
+    endpoints: Mapping[str, ViciEndpoint], within_s: float
+) -> tuple[list[Lifetimes], dict[str, str]]:
+    asked = (_lifetimes(name, endpoint, within_s) for name, endpoint in endpoints.items())
+    answers = await asyncio.gather(*asked)
+    told = [one for one in answers if isinstance(one, Lifetimes)]
+    silent = {name: str(one) for name, one in zip(endpoints, answers, strict=True) if isinstance(one, ViciError)}
+    return told, silent
+
+
+async def _lifetimes(backend: str, endpoint: ViciEndpoint, within_s: float) -> Lifetimes | ViciError:
+    try:
+        async with asking(endpoint, within_s) as charon:
+            async with aclosing(charon.stream("list-conns", "list-conn")) as events:
+                connections = [one async for body in events for one in sections(body, "children")]
+            async with aclosing(charon.sas()) as found:
+                algorithms = {name async for sa in found for name in _algorithms(sa)}
+            children = [child for c in connections for child in c.get("children", {}).values()]
+            return Lifetimes(
+                backend=backend,
+                ike_rekey_s=_longest(min(_set(c, "rekey_time", "reauth_time"), default=0) for c in connections),
+                esp_rekey_s=_longest(number(child, "rekey_time", 0) for child in children),
+                dpd_s=_longest(number(c, "dpd_delay", 0) for c in connections),
+                algorithms=tuple(sorted(algorithms)),
+            )
+    except ViciError as error:
+        return error
 
 
 def _algorithms(sa: Mapping[str, Any]) -> Iterable[str]:
@@ -98,8 +115,15 @@ def _algorithms(sa: Mapping[str, Any]) -> Iterable[str]:
                 yield text(entry, key)
 
 
-def _largest(entries: Iterable[Mapping[str, Any]], key: str) -> int:
-    return max((number(entry, key, 0) for entry in entries), default=0)
+def _set(entry: Mapping[str, Any], *keys: str) -> list[int]:
+    """Return the timers that are not off."""
+    return [value for key in keys if (value := number(entry, key, 0))]
+
+
+def _longest(seconds: Iterable[int]) -> int:
+    """Return the longest; 0, which is off, lasts longer than any."""
+    found = list(seconds)
+    return max(found, default=0) if all(found) else 0
 
 
 def _sysctl(proc: Path, name: str) -> int | None:

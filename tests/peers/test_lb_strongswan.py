@@ -263,5 +263,6 @@ def test_a_running_backend_is_checked_against_the_inventory_and_the_lint(
         assert found.label_problem == ""
         astray = asyncio.run(sas.walk(endpoint, other_than(home), PLAN, POP))
         assert astray.label_problem.startswith("charon.spi_label: ")
-        seen = read_lifetimes("b", running)
-        assert (seen.esp_rekey_s, "MODP_2048" in seen.algorithms) == (3600, True)
+        ((seen, lonely), silent) = read_lifetimes({"b": endpoint, "idle": ViciEndpoint(path=idle)})
+        assert (seen.ike_rekey_s, seen.esp_rekey_s, seen.dpd_s, silent) == (14400, 3600, 0, {})
+        assert ("MODP_2048" in seen.algorithms, lonely.algorithms) == (True, ())
