@@ -20,6 +20,7 @@ from popctl.cli.exits import Exit
 from popctl.cli.options import AsJson, attempt, printable, write_json
 
 if TYPE_CHECKING:
+    from popctl.model.balancer import Forward
     from popctl.model.finding import Finding
     from popctl.model.host import Facts
     from popctl.model.pop import ViciEndpoint
@@ -49,14 +50,14 @@ def doctor(
     Parameters
     ----------
     inventory
-        The agent's configuration, or a balancer's inventory: VIPs, how long clients are remembered, and
-        backends[].vici.
+        The agent's configuration, or a balancer's inventory: VIPs, how long clients are remembered, the way to
+        backends, and backends[].vici.
     vip
         Anycast addresses, where there is no inventory: are their packets tracked?
     uplink
-        Interfaces towards clients.
+        Interfaces towards clients, whose MTU links towards backends must have; 1500 if none is named.
     backend_link
-        Interfaces towards backends.
+        Interfaces towards backends, besides those of the inventory.
     vici
         NAME=SOCKET of backends whose timers, and algorithms of live SAs, are judged, besides those of the
         inventory. Exit 69: one of them says nothing.
@@ -79,6 +80,7 @@ def doctor(
             facts,
             uplinks=uplink,
             backend_links=backend_link,
+            backends=balancer.backends,
             lifetimes=lifetimes,
             affinity_timeout_s=balancer.affinity_s,
             longest_sa_s=balancer.longest_sa_s,
@@ -107,8 +109,9 @@ class _Balancer:
     vips: tuple[Address, ...]
     affinity_s: int
     longest_sa_s: float | None = None
+    backends: tuple[Forward, ...] = ()
     endpoints: Mapping[str, ViciEndpoint]
-    """Backends that can be asked."""
+    """Of backends that can be asked."""
 
 
 def _vici(given: tuple[str, ...]) -> dict[str, ViciEndpoint]:
@@ -144,6 +147,7 @@ def _balancer(
         vips=tuple(one for service in services for one in service.vips),
         affinity_s=min(remembered, default=affinity_s),
         longest_sa_s=found.longest_sa_s,
+        backends=tuple(found.tables.backends.values()),
         endpoints={**found.endpoints, **endpoints},
     )
 

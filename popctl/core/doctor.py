@@ -122,13 +122,13 @@ def _fragments(facts: Facts) -> Iterator[Finding]:
 
 
 def _sizes(facts: Facts) -> Iterator[Finding]:
-    for backend in facts.unrouted:
+    for backend in facts.no_neighbours:
         yield Finding(
-            name="backend-route",
+            name="no-neighbour",
             severity=Severity.ERROR,
-            text=f"no route leads to {backend}",
-            why="backends are neighbours of the balancer: what is steered there ends in the blackhole behind its route",
-            command="ip route  # bring the link up, or give this host an address on it",
+            text=f"{backend} is no neighbour of this host",
+            why="with direct return packets go to the backend's own link layer address; its way is refused otherwise",
+            command="ip route  # bring the link up, give this host an address on it, or mend backends[].forward",
         )
     uplink = max((facts.mtus[i] for i in facts.uplinks if i in facts.mtus), default=1500)
     for interface in sorted(facts.backend_links & facts.mtus.keys()):

@@ -28,8 +28,8 @@ class Facts:
     mtus: Mapping[str, int] = field(default_factory=dict)
     backend_links: frozenset[str] = frozenset()
     """Interfaces towards backends."""
-    unrouted: tuple[str, ...] = ()
-    """Backends, with the address, that no route leads to."""
+    no_neighbours: tuple[str, ...] = ()
+    """Backends, with the address, that are on no link of this host."""
     uplinks: frozenset[str] = frozenset()
     mss_clamped: bool | None = None
     tracked_vip_flows: int | None = None

@@ -13,6 +13,7 @@ from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 
+from popctl.model.balancer import Forward
 from popctl.model.host import Facts, Lifetimes
 from popctl.model.pop import ViciEndpoint
 from popctl.model.route import Address
@@ -42,6 +43,7 @@ def facts(
     *,
     uplinks: Iterable[str] = (),
     backend_links: Iterable[str] = (),
+    backends: Iterable[Forward] = (),
     lifetimes: Iterable[Lifetimes] = (),
     affinity_timeout_s: int | None = None,
     longest_sa_s: float | None = None,
@@ -55,10 +57,12 @@ def facts(
     interfaces = sorted(path.name for path in links.iterdir() if path.name != "lo") if links.is_dir() else []
     names = [*_PLAIN, *(f"net.ipv4.conf.{i}.rp_filter" for i in ["all", *interfaces])]
     mtus = {i: value for i in interfaces if (value := _number(links / i / "mtu")) is not None}
+    ways = _ways([(one.name, hop) for one in backends for hop in (one.ipv4, one.ipv6) if hop is not None])
     return Facts(
         sysctls={name: value for name in names if (value := _sysctl(proc, name)) is not None},
         mtus=mtus,
-        backend_links=frozenset(backend_links),
+        backend_links=frozenset(backend_links).union(link for link in ways.values() if link),
+        no_neighbours=tuple(who for who, link in ways.items() if link is None),
         uplinks=frozenset(uplinks),
         mss_clamped=_mss_clamped(),
         tracked_vip_flows=_tracked(frozenset(vips), conntrack),
@@ -139,6 +143,23 @@ def _number(path: Path) -> int | None:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
+
+
+def _ways(hops: Iterable[tuple[str, Address]]) -> dict[str, str | None]:
+    """Return by backend and address the link it is on; None: it is no neighbour."""
+    from pyroute2 import IPRoute  # noqa: PLC0415 - large, and mostly not needed
+
+    found: dict[str, str | None] = {}
+    with IPRoute() as kernel:
+        for name, hop in hops:
+            try:
+                (route,) = kernel.route("get", dst=str(hop))
+            except (OSError, NetlinkError):
+                found[f"{name} ({hop})"] = None
+                continue
+            near = route.get_attr("RTA_GATEWAY") is None
+            found[f"{name} ({hop})"] = socket.if_indextoname(route.get_attr("RTA_OIF")) if near else None
+    return found
 
 
 def _tracked(vips: frozenset[Address], path: Path) -> int | None:

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from popctl.senses.doctor import facts
+from popctl.model.host import Lifetimes
+from popctl.model.pop import ViciEndpoint
+from popctl.senses.doctor import facts, read_lifetimes
 from popctl.wire.audit import encode, verify
 from tests.balancers import VIP4, VIP6
 from tests.eventually import eventually
 from tests.peers.lb_net import Net, needs_nft, net
+from tests.peers.strongswan import PROGRAM, StrongSwan, connection
+from tests.unit.config.samples import minimal
 
 __all__ = ["net"]
 pytestmark = [pytest.mark.peer, needs_nft]
@@ -107,6 +111,71 @@ def test_tracked_flows_of_a_vip_are_found(host: Net, vip: str) -> None:
         by_file = executor.submit(lambda: facts(vips=[VIP4, VIP6]).tracked_vip_flows).result()
         by_netlink = executor.submit(lambda: facts(vips=[VIP4, VIP6], conntrack=Path("/nowhere")).tracked_vip_flows)
         assert (by_netlink.result(), by_file) == (1, 1)
+
+
+def told(found: dict[str, object], name: str) -> list[str]:
+    """Return the texts of findings of one name."""
+    findings = found["findings"]
+    assert isinstance(findings, list)
+    return [one["text"] for one in findings if one["name"] == name]
+
+
+def test_links_towards_the_backends_of_the_inventory_carry_full_packets(host: Net) -> None:
+    assert told(doctor(host, "--inventory", INVENTORY), "mtu") == []
+    host.ip("lb", "link set l1 mtu 1400")
+    assert told(doctor(host, "--inventory", INVENTORY), "mtu") == [
+        "l1 towards backends has MTU 1400, less than 1500 of the uplink"
+    ]
+    host.ip("lb", "link set l0 mtu 1400")
+    assert told(doctor(host, "--inventory", INVENTORY, "--uplink", "l0"), "mtu") == []
+    assert told(doctor(host, "--backend-link", "l1"), "mtu") != []
+    assert told(doctor(host), "mtu") == []
+
+
+def test_a_backend_that_is_no_neighbour_is_told(host: Net) -> None:
+    assert told(doctor(host, "--inventory", INVENTORY), "no-neighbour") == []
+    host.ip("lb", "addr del 10.77.0.1/24 dev l1")
+    here = [f"b{number} (10.77.0.1{number}) is no neighbour of this host" for number in (0, 1)]
+    assert told(doctor(host, "--inventory", INVENTORY), "no-neighbour") == here
+    host.ip("lb", "route add default via 192.0.2.2")
+    assert told(doctor(host, "--inventory", INVENTORY), "no-neighbour") == here
+
+
+@pytest.mark.skipif(not Path(PROGRAM).exists(), reason="needs the charon-systemd package")
+def test_backends_of_the_agents_file_are_asked_for_their_timers(host: Net, tmp_path: Path) -> None:
+    """Rows: IKE is replaced by whichever comes first, rekey or re-authentication; of connections the longest counts."""
+    timers = (("7200s", "0s", "30s"), ("14400s", "3600s", "20s"))
+    connections = {
+        f"c{number}": connection(
+            version, ("aes256-sha256-modp2048",), rekey_time=rekey, reauth_time=again, dpd_delay=dpd
+        )
+        for number, (version, (rekey, again, dpd)) in enumerate(zip((1, 2), timers, strict=True))
+    }
+    with StrongSwan(host.name("b"), connections=connections) as gateway:
+        endpoint = ViciEndpoint(path=gateway.vici_path)
+        ((seen,), _) = read_lifetimes({"vpn-1": endpoint})
+        assert seen == Lifetimes(backend="vpn-1", ike_rekey_s=7200, esp_rekey_s=3600, dpd_s=30)
+        balancer = "    balancer: {vips: [198.51.100.1], affinity: {timeout: 50s}}\n"
+        file = tmp_path / "popctl.yaml"
+        file.write_text(
+            minimal(
+                ("address: 10.0.0.1,", f"address: 10.77.0.10, vici: '{endpoint}',"),
+                ("address: 10.0.0.2,", "address: 10.77.0.11,"),
+                ("    prefixes: [198.51.100.0/24]\n", f"    prefixes: [198.51.100.0/24]\n{balancer}"),
+                tail="spi_plan: {site: example.net}\nbalancer: {longest_sa: 1h}\n",
+            )
+        )
+        found = doctor(host, "--inventory", str(file))
+        gone = doctor(host, "--inventory", str(file), "--vici", "vpn-1=/nowhere/vici")
+    assert found["silent"] == {}
+    assert told(found, "affinity-timeout") == [
+        "affinity is forgotten after 50 s; a client of vpn-1 may be silent for 30 s"
+    ]
+    assert told(found, "longest-sa") == ["balancer.longest_sa is 3600 s; an SA of vpn-1 may live for 7920 s"]
+    assert [text.partition(":")[0] for text in told(found, "weak-proposal")] == [
+        "vpn-1 has no SA to judge its proposals by"
+    ]
+    assert list(gone["silent"]) == ["vpn-1"]  # type: ignore[call-overload]  # a mapping
 
 
 def _send(vip: str) -> None:

@@ -95,7 +95,7 @@ def test_conntrack_without_a_limit_is_never_full() -> None:
         (replace(GOOD, lifetimes=backend(dpd_s=0, ike_rekey_s=100, esp_rekey_s=400)), None),
         (replace(GOOD, lifetimes=backend(ike_rekey_s=80000)), "longest-sa"),
         (replace(GOOD, lifetimes=backend(esp_rekey_s=0)), "longest-sa"),
-        (replace(GOOD, unrouted=("b1 (10.77.0.11)",)), "backend-route"),
+        (replace(GOOD, no_neighbours=("b1 (10.77.0.11)",)), "no-neighbour"),
     ],
 )
 def test_what_no_command_mends_safely_is_only_told(facts: Facts, name: str | None) -> None:
