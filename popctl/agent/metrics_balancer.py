@@ -44,17 +44,19 @@ def _counted(pop: Pop, counters: Callable[[], Counters]) -> Iterator[Metric]:
     except (KernelError, WireError) as error:
         _LOG.warning("counters not read", problem=str(error))
         return
-    steered = ("backend", "reason")
+    steered, refused = ("backend", "reason"), ("service", "reason")
     packets = CounterMetricFamily("popctl_balancer_packets", "Steered to a backend.", labels=steered)
     volume = CounterMetricFamily("popctl_balancer_bytes", "Steered to a backend.", labels=steered)
-    dropped = CounterMetricFamily("popctl_balancer_dropped_packets", "Given to nobody.", labels=("service", "reason"))
+    dropped = CounterMetricFamily("popctl_balancer_dropped_packets", "Given to nobody.", labels=refused)
+    lost = CounterMetricFamily("popctl_balancer_dropped_bytes", "Given to nobody.", labels=refused)
     for (number, reason), count in found.forwarded.items():
         if number in pop.backends:
             packets.add_metric((pop.backends[number].name, reason), count.packets)
             volume.add_metric((pop.backends[number].name, reason), count.bytes)
     for (service, reason), count in found.dropped.items():
         dropped.add_metric((service, reason), count.packets)
-    yield from (packets, volume, dropped)
+        lost.add_metric((service, reason), count.bytes)
+    yield from (packets, volume, dropped, lost)
     yield CounterMetricFamily(
         "popctl_balancer_icmp_over_limit", "ICMP errors that were not copied to all.", value=found.copies_over_limit
     )
