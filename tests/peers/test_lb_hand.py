@@ -23,6 +23,7 @@ from popctl.lb.remove import remove
 from popctl.lb.watch import Watch
 from popctl.model.balancer import Affinity, BalancerActual, Forward, Tables
 from popctl.model.reason import Reason
+from popctl.model.route import Address
 from popctl.wire import packet
 from popctl.wire.nft import TABLE, rows_name
 from popctl.wire.nft_text import SeenTable, parse_listing
@@ -35,6 +36,8 @@ __all__ = ["net"]
 pytestmark = [pytest.mark.peer, needs_nft]
 WANTED = tables(6, rows=rows(6, size=512))
 _AFFINITY_S = Affinity().timeout_s
+ADDRESSES = {4: IPv4Address("192.0.2.77"), 6: IPv6Address("2001:db8:1::77")}
+"""Of somebody who is neither a VIP nor a client."""
 _NETFILTER = 12
 _MULTI, _INTERRUPTED = 0x2, 0x10
 FOREIGN = (
@@ -365,6 +368,35 @@ async def test_dead_peer_detection_keeps_a_client_with_native_esp_remembered(hos
         informational = packet.ike(b"\x11" * 8, server_spi(3), exchange=37)
         client.send(UDP, packet.udp(500, 500, informational))
         await client.renewed("native", None)
+
+
+@VERSIONS
+async def test_a_reply_that_passes_here_makes_no_entry_in_conntrack(host: Net, version: int) -> None:
+    """Direct return is the rule; where a backend's way out is the balancer, its answers must not fill a table."""
+    vip, client, stranger = (VIP4, CLIENT4, ADDRESSES[4]) if version == 4 else (VIP6, CLIENT6, ADDRESSES[6])
+    mac = ":".join(f"{byte:02x}" for byte in host.mac("in", "i0"))
+    for hop in ("10.77.0.2", "2001:db8:77::2"):
+        host.ip("lb", f"neigh replace {hop} lladdr {mac} dev l0")
+    host.ip("lb", f"-{version} route add {client} via {'10.77.0.2' if version == 4 else '2001:db8:77::2'}")
+    ear = host.packet_socket("in", "i0", listens=True)
+    ear.settimeout(10.0)
+    sender = Client(host, version)
+
+    def passes(source: Address) -> None:
+        """Send from `source` to the client, and wait until it has come through."""
+        answer = packet.ip(source, client, UDP, packet.udp(4500, 40000, packet.esp(0xF0000001)))
+        sender.raw.send(sender.header + answer)
+        while (frame := ear.recv(2048))[:6] != host.mac("in", "i0") or answer[-32:] not in frame:
+            pass
+
+    def tracked() -> int:
+        return int(host.inside("lb", "cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
+
+    async with running(host):
+        passes(vip)
+        assert tracked() == 0
+        passes(stranger)
+        assert tracked() == 1, "conntrack is not in the path: the test proves nothing"
 
 
 async def test_a_flap_of_one_of_64_backends_is_in_the_kernel_within_ten_milliseconds(host: Net) -> None:
