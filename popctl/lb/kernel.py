@@ -71,7 +71,7 @@ class Kernel:
         self.audited = -1
         """Generation at which the rule set was last read back and found right."""
         self.problem = ""
-        """What the kernel refused of rules and routes; empty when they are as wanted."""
+        """What the kernel refused of rules and routes, or which VIP it takes itself; empty when all is as wanted."""
 
     def close(self) -> None:
         """Free sockets and library."""
@@ -124,6 +124,8 @@ class Kernel:
         # Only here has all been read; a flap looks at those that rise and may not say that nothing is wrong.
         self.problem = ""
         moved = self._route(want.tables, routing, routed) if routing != routed else 0
+        # Whoever gave this host a VIP did so without asking: the kernel takes its packets before our rules route them.
+        self.problem = "; ".join(filter(None, (self.problem, *map(str, self.local(want.tables)))))
         known = known and self.audited >= 0
         writes = 0
         for _ in range(4):

@@ -52,9 +52,11 @@ class MemoryBalancer:
 
     async def set(self, tables: Tables) -> None:
         """Record the wanted state; see `Balancer.set`."""
-        found = problems(tables) or self._local(tables)
-        if found:
-            raise RefusedTablesError(tuple(found))
+        before = self._wanted
+        if before is None or replace(before, alive=tables.alive, draining=tables.draining) != tables:
+            found = problems(tables) or self._local(tables)
+            if found:
+                raise RefusedTablesError(tuple(found))
         self._wanted = tables
         self._kernel.changed.set()
 
@@ -85,8 +87,10 @@ class MemoryBalancer:
             elements = len(seen.alive ^ want.alive) + len(seen.draining ^ want.draining)
         drift = int(writes > 0 and self._in_force == want)
         self._kernel.tables = self._in_force = want
+        local = self._local(want)
         self._actual = BalancerActual(
-            in_force=True,
+            in_force=not local,
+            problem="; ".join(map(str, local)),
             alive=want.alive,
             draining=want.draining,
             writes=before.writes + writes,

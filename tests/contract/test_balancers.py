@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -29,6 +30,7 @@ class Host:
     start: Callable[[], MemoryBalancer | NftBalancer]
     flush: Callable[[], None]
     own_address: Callable[[], None]
+    lose_address: Callable[[], None]
 
 
 class Log(list[BalancerActual]):
@@ -46,10 +48,12 @@ def host(request: pytest.FixtureRequest) -> Host:
     if request.param == "memory":
         kernel = MemoryKernel()
 
-        def own() -> None:
-            kernel.addresses = frozenset({VIP4})
+        def own(*addresses: IPv4Address) -> None:
+            kernel.addresses = frozenset(addresses)
+            kernel.changed.set()
 
-        return Host(start=partial(MemoryBalancer, kernel), flush=kernel.flush, own_address=own)
+        start = partial(MemoryBalancer, kernel)
+        return Host(start=start, flush=kernel.flush, own_address=partial(own, VIP4), lose_address=own)
     network: Net = request.getfixturevalue("net")
     network.add("lb", "in")
     network.link("in", "i0", "192.0.2.2/24", "lb", "l0", "192.0.2.1/24 10.77.0.1/24 2001:db8:77::1/64")
@@ -57,6 +61,7 @@ def host(request: pytest.FixtureRequest) -> Host:
         start=partial(NftBalancer, netns=network.name("lb"), audit_s=0.2),
         flush=lambda: network.inside("lb", "nft", "flush", "ruleset") and None,
         own_address=lambda: network.ip("lb", f"addr add {VIP4}/32 dev lo") and None,
+        lose_address=lambda: network.ip("lb", f"addr del {VIP4}/32 dev lo") and None,
     )
 
 
@@ -167,6 +172,20 @@ async def test_a_backend_without_its_label_is_refused_by_name_and_key(host: Host
         )
         await balancer.set(without(WANTED, 1))
         assert (await log.until(lambda a: 1 not in a.alive)).in_force
+
+
+async def test_a_vip_that_becomes_an_address_of_the_host_is_told_until_it_is_none(host: Host) -> None:
+    """The kernel takes its packets itself: nothing that was written is wrong, and nobody is served."""
+    async with running(host) as (balancer, log):
+        writes = log[-1].writes
+        host.own_address()
+        told = await log.until(lambda a: not a.in_force)
+        assert told.problem.startswith("services.vpn.vips: 198.51.100.1 is an address of this host; ")
+        await balancer.set(without(WANTED, 3))
+        assert not (await log.until(lambda a: 3 not in a.alive)).in_force
+        host.lose_address()
+        after = await log.until(lambda a: a.in_force)
+        assert (after.problem, after.writes, after.drift_repairs) == ("", writes + 1, 0)
 
 
 async def test_a_vip_that_is_an_address_of_the_host_is_refused(host: Host) -> None:
