@@ -9,7 +9,7 @@ import pytest
 
 from popctl.agent.events import IntentsChanged
 from popctl.core import reconcile
-from popctl.model.desired import BackendDecision
+from popctl.model.desired import BackendDecision, Place
 from popctl.model.fleet import FloorPolicy
 from popctl.model.floor import FleetSettings
 from popctl.model.observation import DrainEnd, IntentKind
@@ -139,6 +139,21 @@ def test_at_its_deadline_a_drain_that_cuts_leaves_the_balancer_first_and_ends_it
     ((ended_at, ended),) = story.ended
     assert ended == {2}
     assert ended_at == pytest.approx(cut_at + story.lag_s)
+
+
+def test_an_undrain_after_the_cut_takes_the_backend_back_and_ends_no_more_sas() -> None:
+    story = running()
+    for backend in (1, 2):
+        story.passes(backend, begin=0.0, end=60.0)
+    story.orders_drain(20.0, "b2", for_s=10.0, then=DrainEnd.CUT)
+    story.takes_back(40.0, IntentKind.DRAIN, "b2")
+    story.run_to(60.0)
+    assert [(at, sorted(t.alive), sorted(t.draining)) for at, t in story.tables[-2:]] == [
+        (30.0, [1], [2]),
+        (40.0, [1, 2], []),
+    ]
+    assert place(story, 2).place is Place.ALIVE
+    assert [ended for _, ended in story.ended] == [{2}, NONE]
 
 
 def test_at_its_deadline_a_drain_that_waits_goes_on() -> None:
