@@ -7,6 +7,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from popctl.lb import sas
 from popctl.model.pop import ViciEndpoint
 from popctl.senses.doctor import read_lifetimes
 from popctl.wire import packet
+from popctl.wire.errors import WireError
 from tests.balancers import PLAN, POP, VIP4, draining, server_spi, without
 from tests.eventually import eventually
 from tests.peers.lb_agent import ROOT, balancer_process
@@ -56,6 +58,40 @@ def send_udp(payload: bytes, host: str, port: int) -> None:
 def other_than(home: int) -> int:
     """Return the other backend of the two."""
     return 1 - home
+
+
+@VERSIONS
+def test_a_set_up_begins_on_port_500_goes_on_on_4500_and_stays_on_its_backend(site: Site, version: int) -> None:
+    ear = site.net.packet_socket("lb", "l0", listens=True)
+    ear.setblocking(False)  # noqa: FBT003 - the socket module's own
+    with site.start(version):
+        home = site.connect()
+        assert site.ping() == 3
+        ports: list[int] = []
+
+        def all_went_home() -> bool:
+            ports.extend(_ports_to_the_vip(ear))
+            return sum(n for name, n in site.counters("lb").items() if name.startswith(f"to.{home}.")) == len(ports)
+
+        # Dead peer detection goes on while we count.
+        eventually(all_went_home)
+        assert ports == sorted(ports), "500 came after 4500"
+        assert set(ports) == {500, 4500}
+        assert [r for r in ("new-sa", "ike-label", "esp-slice") if not site.counters("lb")[f"to.{home}.{r}"]] == []
+        assert site.mis_steered() == 0
+
+
+def _ports_to_the_vip(ear: socket.socket) -> Iterator[int]:
+    """Yield the destination ports of all UDP to the VIP that was heard, in the order of arrival."""
+    while True:
+        try:
+            frame = ear.recv(4096)
+        except BlockingIOError:
+            return
+        with suppress(WireError):
+            found = packet.parse(frame[14:])
+            if found.destination == VIP4 and found.protocol == packet.UDP:
+                yield int.from_bytes(found.transport[2:4], "big")
 
 
 @VERSIONS
@@ -155,16 +191,18 @@ def test_a_fragmented_ike_message_reaches_its_backend_whole(site: Site) -> None:
 
 @VERSIONS
 def test_a_drain_keeps_every_sa_and_takes_no_new_one(site: Site, version: int) -> None:
+    # The server's quick mode is in use before its third message is read: see docs/balancer.md.
+    may_be_lost = 1 if version == 1 else 0
     with site.start(version, 8):
         home = site.connect(1)
         with site.pinging(1) as pings:
             site.install("lb", "lb2", state=draining(TWO, home))
             assert [site.connect(i) for i in range(2, 8)] == [other_than(home)] * 6
             site.rekey(site.backends[home], "child")
-            assert site.ping(1, 40) >= 39
+            assert site.ping(1, 40) >= 40 - may_be_lost
         assert site.home(1) == home
         assert pings[0] > 40
-        assert pings[1] <= 1
+        assert pings[1] <= may_be_lost
         assert site.mis_steered() == 0
 
 
@@ -176,11 +214,11 @@ def test_a_service_that_refuses_new_sas_keeps_every_old_one(site: Site) -> None:
             with pytest.raises(CommandException):
                 site.connect(2)
             site.rekey(site.backends[home], "child")
-            assert site.ping(1, 40) >= 39
+            assert site.ping(1, 40) == 40
             site.install("lb", "lb2", state=TWO)
             site.connect(2)
         assert site.home(1) == home
-        assert pings[1] <= 1
+        assert pings[1] == 0
         assert site.mis_steered() == 0
 
 
@@ -197,10 +235,11 @@ def test_two_balancers_with_one_inventory_give_the_same_answers(site: Site, vers
         assert site.mis_steered() == 0
 
 
-def test_a_killed_balancer_process_and_its_successor_lose_nothing(site: Site) -> None:
+@VERSIONS
+def test_a_killed_balancer_process_and_its_successor_lose_nothing(site: Site, version: int) -> None:
     site.net.inside("lb", "nft", "flush", "ruleset")
     lb = site.net.name("lb")
-    with balancer_process(lb, 2) as first, site.start(2):
+    with balancer_process(lb, 2) as first, site.start(version):
         assert first.report().startswith("True")
         site.connect()
         assert eventually(lambda: site.ping() == 3)
@@ -215,9 +254,10 @@ def test_a_killed_balancer_process_and_its_successor_lose_nothing(site: Site) ->
         assert site.mis_steered() == 0
 
 
-def test_rules_flushed_by_hand_are_put_back_and_nothing_goes_astray(site: Site) -> None:
+@VERSIONS
+def test_rules_flushed_by_hand_are_put_back_and_nothing_goes_astray(site: Site, version: int) -> None:
     """What is sent between the flush and the repair is lost; it goes to nobody."""
-    with balancer_process(site.net.name("lb"), 2) as balancer, site.start(2):
+    with balancer_process(site.net.name("lb"), 2) as balancer, site.start(version):
         assert balancer.report().startswith("True")
         site.connect()
         assert site.ping() == 3
