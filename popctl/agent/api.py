@@ -18,7 +18,7 @@ from aiohttp import web
 
 from popctl.agent import api_problems
 from popctl.agent.api_document import document
-from popctl.agent.api_gate import Gate, caller_of, read_order, reason_of
+from popctl.agent.api_gate import Gate, caller_of, end_of, read_order, reason_of
 from popctl.agent.api_orders import Clocks, Desk
 from popctl.agent.api_peer import CertificateDoor, Door, LocalDoor
 from popctl.agent.api_recent import LastSeen
@@ -168,6 +168,11 @@ class Api:
         """Answer `POST /v1/intents`."""
         order = await read_order(request)
         return await _json(await self.desk.place(order, await caller_of(request).name()))
+
+    async def extend(self, request: web.Request) -> web.Response:
+        """Answer `POST /v1/intents/withdraw/{target}/extend`."""
+        target, reason, expires_s = request.match_info["target"], reason_of(request), end_of(request)
+        return await _json(await self.desk.extend(target, expires_s, reason, await caller_of(request).name()))
 
     async def lift(self, request: web.Request) -> web.Response:
         """Answer `DELETE /v1/intents/{kind}/{target}`."""

@@ -15,7 +15,7 @@ class Exit(IntEnum):
     INTERLOCK = 4
     """The agent refused, because a service would lose its minimum of healthy backends."""
     NOT_FOUND = 5
-    """No such service, backend or prefix in this PoP, or it is another PoP."""
+    """No such service, backend, prefix or order in this PoP, or it is another PoP."""
     MISSING = 6
     """An optional part of popctl is not installed here."""
     HELD = 7
@@ -44,7 +44,7 @@ MEANINGS = {
     Exit.USAGE: "wrong usage",
     Exit.UNSAFE: "the plan is not safe",
     Exit.INTERLOCK: "refused: a service would lose its minimum of healthy backends",
-    Exit.NOT_FOUND: "no such service, backend, prefix or PoP",
+    Exit.NOT_FOUND: "no such service, backend, prefix, order or PoP",
     Exit.MISSING: "an optional part is not installed",
     Exit.HELD: "refused: the fleet's guard would hold the withdraw",
     Exit.BUSY: "the agent has too much to do; the same command may succeed later",

@@ -28,7 +28,6 @@ from popctl.cli.options import (
 from popctl.cli.render_load import landing_lines
 from popctl.model.observation import IntentKind
 from popctl.wire.agent_api import IntentStatus, OrderReply
-from popctl.wire.agent_order import Order
 from popctl.wire.preview_api import ServicePreview, WithdrawPreview
 
 Until = Annotated[str, Parameter(name="--until")]
@@ -145,7 +144,7 @@ def extend(service: str, /, *, reason: Reason, for_s: For = None, until: Until =
     service
         Name of the service.
     reason
-        Why; kept with the order.
+        Why; goes to the audit file. The order keeps its own reason, and its owner.
     for_s
         How long from now, such as 2h.
     until
@@ -154,17 +153,7 @@ def extend(service: str, /, *, reason: Reason, for_s: For = None, until: Until =
 
     def work() -> int:
         end = end_of(for_s, until)
-        one = _of(_standing(agent), service)
-        order = Order(
-            kind=IntentKind.WITHDRAW,
-            target=service,
-            reason=reason,
-            drain_s=one.drain_left_s,
-            expires_s=end.expires_s(),
-            force=one.forced,
-            refuse_new=one.refuse_new,
-        )
-        return _ordered(agent, agent.client().place(order), service)
+        return _ordered(agent, agent.client().extend(service, end.expires_s(), reason), service)
 
     return attempt(work, as_json=agent.json)
 
