@@ -121,8 +121,11 @@ def _shared(wanted: Withdrawal, policy: FloorPolicy, view: FleetView, now: Insta
 
 
 def _forced(permit: Permit | None, policy: FloorPolicy, view: FleetView, now: Instant) -> Ruling:
-    """Let the store know first, so that nobody else counts on this PoP; but wait for it only so long."""
-    since = now if permit is None else permit.since
+    """Let the store know first, so that nobody else counts on this PoP; but wait for it only so long.
+
+    A permit that was wanted before, and refused, has told nobody.
+    """
+    since = permit.since if permit is not None and permit.forced else now
     arrives = view.connected and (permit is None or permit.state is not PermitState.HELD)
     if arrives and now < since + policy.permit_wait_s:
         wake_at = since + policy.permit_wait_s

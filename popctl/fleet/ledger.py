@@ -74,8 +74,10 @@ class Ledger:
 
     def wish(self, wish: FleetWish, now: Instant) -> None:
         """Take the whole wish; permits that it no longer names are no longer held when this returns."""
+        before = wish.forced if self._wish is None else self._wish.forced
+        since = {one: when for one, when in self._wanted_since.items() if one not in wish.forced - before}
         self._wish = wish
-        self._wanted_since = {service: self._wanted_since.get(service, now) for service in wish.permits}
+        self._wanted_since = {service: since.get(service, now) for service in wish.permits}
         self._reckon()
 
     # ------------------------------------------------------------------------------------------------- from the store
@@ -282,8 +284,9 @@ class Ledger:
             self._target(self._wish)
 
     def _permit(self, service: str) -> Permit:
+        forced = self._wish is not None and service in self._wish.forced
         if service in self._granted and not self._fenced:
-            return Permit(service=service, state=PermitState.HELD, since=self._granted[service])
+            return Permit(service=service, state=PermitState.HELD, since=self._granted[service], forced=forced)
         refusal = self._refusals.get(service)
         state = PermitState.ASKED if refusal is None else PermitState.REFUSED
-        return Permit(service=service, state=state, since=self._wanted_since[service], reason=refusal)
+        return Permit(service=service, state=state, since=self._wanted_since[service], reason=refusal, forced=forced)
