@@ -181,7 +181,11 @@ def floor_refusal(
 ) -> Reason | None:
     """Return what speaks against `pop` leaving `service`; None if enough PoPs on duty serve without it."""
     counted = [member for name, member in members.items() if name != pop and member.counts(service)]
-    return _refusal(policy, counted, region, members)
+    refusal = _refusal(policy, counted, region, members)
+    if refusal is None and policy.minimum_capacity_ratio is not None and pop not in members:
+        # Its lease has ended, or it is new: what it carries is missing from the demand.
+        return Reason.CAPACITY_UNKNOWN
+    return refusal
 
 
 def _refusal(policy: FloorPolicy, counted: list[Member], region: str, members: Mapping[str, Member]) -> Reason | None:

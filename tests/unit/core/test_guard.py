@@ -237,6 +237,14 @@ def using(name: str, sessions: float | None, capacity: float | None) -> tuple[st
     return name, replace(plain, record=replace(plain.record, report=report))
 
 
+def test_a_pop_whose_record_is_gone_is_missing_from_the_demand() -> None:
+    policy = FloorPolicy(minimum_capacity_ratio=1.0)
+    others = (using("b", 300.0, 500.0), using("c", 100.0, 500.0))
+    assert refusal(policy, using("a", 700.0, 1000.0), *others) is Reason.CAPACITY_FLOOR
+    assert refusal(policy, *others) is Reason.CAPACITY_UNKNOWN
+    assert refusal(FloorPolicy(), *others) is None
+
+
 @pytest.mark.parametrize(
     ("capacity", "load", "found"),
     [(300.0, 100.0, None), (239.0, 100.0, Reason.CAPACITY_FLOOR), (240.0, 100.0, None), (None, 100.0, None)],
