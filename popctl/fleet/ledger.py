@@ -58,6 +58,7 @@ class Ledger:
         self._written: Record | None = None
         self._fence = 0
         self._revision = 0
+        self._taken = 0
         self._connected = False
         self._fenced = False
         self._wrote_once = False
@@ -106,6 +107,9 @@ class Ledger:
     def changed(self, changes: Iterable[Change], now: Instant) -> None:
         """Take events of the watch, in their order. What a snapshot already said is passed over."""
         for change in changes:
+            if change.revision <= self._taken:
+                # Of what is gone nothing remains that an older event could be compared with.
+                continue
             self._revision = max(self._revision, change.revision)
             if change.pop is None:
                 self._fence = max(self._fence, change.revision)
@@ -226,7 +230,7 @@ class Ledger:
     # ---------------------------------------------------------------------------------------------- what is in there
 
     def _take(self, snapshot: Snapshot, asked_at: Instant, now: Instant) -> None:
-        self._revision = snapshot.revision
+        self._revision = self._taken = snapshot.revision
         self._fence = snapshot.fence
         self._current_at = max(self._current_at, asked_at)
         self._roster.take(snapshot.entries, now)

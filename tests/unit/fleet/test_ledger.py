@@ -180,6 +180,25 @@ def test_a_refusal_that_is_older_than_the_watch_brings_nothing_back() -> None:
     assert "b" not in books.ledger.view(1.2).members
 
 
+def test_events_that_are_older_than_a_refusal_bring_nobody_back() -> None:
+    """The refusal has read the whole store; the watch may be behind it."""
+    books = Books("b")
+    books.fails(1.0)
+    assert books.ledger.next_write(1.0) is not None
+    books.ledger.refused(Snapshot(revision=14, fence=13, entries={}), now=1.1)
+    late = [
+        Change(revision=11, pop="b", entry=entry("b", 11)),
+        Change(revision=12, pop="a", entry=entry("a", 12, Stance.PERMIT)),
+        Change(revision=13, pop="b"),
+    ]
+    for change in late:
+        books.ledger.changed([change], 1.2)
+        view = books.ledger.view(1.2)
+        assert (dict(view.members), books.permit()) == ({}, PermitState.REFUSED)
+    books.ledger.changed([Change(revision=15, pop="b", entry=entry("b", 15))], 1.3)
+    assert "b" in books.ledger.view(1.3).members
+
+
 def test_the_echo_of_a_write_proves_that_the_view_is_current() -> None:
     books = Books("b")
     books.ledger.wish(FleetWish(report=report("a", replace(GOOD, healthy=1))), 5.0)
