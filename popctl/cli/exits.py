@@ -22,6 +22,8 @@ class Exit(IntEnum):
     """The fleet's guard would hold the withdraw, and it was to be ordered only if not. Nothing was changed."""
     BUSY = 8
     """The agent has too much to do, or was asked too often. The same command may succeed later."""
+    DECLINED = 9
+    """Whoever was asked whether to go on did not say yes. Nothing was ordered."""
     UNREACHABLE = 69
     """No agent answers."""
     REFUSED = 70
@@ -48,6 +50,7 @@ MEANINGS = {
     Exit.MISSING: "an optional part is not installed",
     Exit.HELD: "refused: the fleet's guard would hold the withdraw",
     Exit.BUSY: "the agent has too much to do; the same command may succeed later",
+    Exit.DECLINED: "asked whether to go on, and the answer was not yes; nothing was ordered",
     Exit.UNREACHABLE: "no agent answers",
     Exit.REFUSED: "the agent refused for another reason, or popctl has a bug",
     Exit.STATE: "the state file cannot be written or believed; nothing changed",
