@@ -85,22 +85,31 @@ class Api:
     async def open(self, held: socket.socket) -> AsyncIterator[None]:
         """Serve for the length of the context."""
         async with serving_on(held, self._application(LocalDoor()), BOUNDS), asyncio.TaskGroup() as group:
-            remote = None if self._pop.remote_api is None else group.create_task(self._stay_open(self._pop.remote_api))
+            remote = (
+                None
+                if self._pop.remote_api is None
+                else group.create_task(self._stay_open(self._pop.remote_api, group))
+            )
             try:
                 yield
             finally:
                 if remote is not None:
                     remote.cancel()
 
-    async def _stay_open(self, remote: RemoteApi) -> None:
+    async def _stay_open(self, remote: RemoteApi, group: asyncio.TaskGroup) -> None:
         """Serve engineers elsewhere, as soon as it can be done and for as long as this is not cancelled.
 
         An address that is not there yet, or a port that is taken, must not keep the PoP from serving.
         """
         app_of = partial(self._application, CertificateDoor(remote.roles))
+
+        def stranger(host: str, problem: str) -> None:
+            # A disk that hangs must not keep others from their handshakes. So many wait for it at most as have a line.
+            group.create_task(self.audit.stranger(host, problem, self._standing()))
+
         while True:
             try:
-                async with serving(app_of(), remote.endpoint, BOUNDS) as self.remote:
+                async with serving(app_of(), remote.endpoint, BOUNDS, stranger=stranger) as self.remote:
                     _LOG.info("API is open", endpoint=str(remote.endpoint))
                     await asyncio.Event().wait()
             except ListenError as error:
@@ -113,7 +122,7 @@ class Api:
             door=door,
             pop_name=self._pop.name,
             audit=self.audit,
-            standing=lambda: [f"{one.kind} {one.target}" for one in self._store.intents],
+            standing=self._standing,
             known_query=_known_query,
             clock=self._clocks.monotonic,
         )
@@ -123,6 +132,9 @@ class Api:
             if one.method == "GET":
                 app.router.add_route("HEAD", one.route, getattr(self, one.handler))
         return app
+
+    def _standing(self) -> list[str]:
+        return [f"{one.kind} {one.target}" for one in self._store.intents]
 
     async def status(self, _: web.Request) -> web.Response:
         """Answer `GET /v1/status`."""

@@ -13,7 +13,7 @@ from aiohttp import web
 from popctl.agent import api_problems
 from popctl.agent.api_peer import Caller, Door, RateLimit
 from popctl.agent.api_problems import RefusedError
-from popctl.agent.audit_log import AuditLog
+from popctl.agent.audit_log import SHOWN_ORDERS, AuditLog
 from popctl.listen.protocol import problem_response
 from popctl.model.instant import Instant
 from popctl.model.listen import Role
@@ -141,7 +141,7 @@ class Gate:
             "status": problem.status,
             "code": problem.code,
             "refusal": "; ".join(texts)[:_SHOWN_CHARACTERS],
-            "before": standing[:20],
+            "before": standing[:SHOWN_ORDERS],
             "orders": len(standing),
         }
         await self._audit.refusal(caller.key, await caller.name(), request.get(_WHY) or _why(request), details)
