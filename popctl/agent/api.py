@@ -85,11 +85,8 @@ class Api:
     async def open(self, held: socket.socket) -> AsyncIterator[None]:
         """Serve for the length of the context."""
         async with serving_on(held, self._application(LocalDoor()), BOUNDS), asyncio.TaskGroup() as group:
-            remote = (
-                None
-                if self._pop.remote_api is None
-                else group.create_task(self._stay_open(self._pop.remote_api, group))
-            )
+            elsewhere = self._pop.remote_api
+            remote = None if elsewhere is None else group.create_task(self._stay_open(elsewhere, group))
             try:
                 yield
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -48,6 +49,10 @@ async def test_a_withdraw_that_would_be_held_is_refused_where_that_was_asked_for
         assert (answer.status, problem.code) == (409, "held")
         assert preview["services"][0]["verdict"] in problem.detail
         assert (fra.store.intents, fra.announced()) == ((), {"vpn": Announce.NORMAL})
+        assert not fra.store.path.exists()
+        (line,) = map(json.loads, fra.store.path.with_name("audit.jsonl").read_bytes().splitlines())
+        assert (line["action"], line["code"], line["reason"], line["before"]) == ("refused", "held", "test", [])
+        assert preview["services"][0]["verdict"] in line["refusal"]
         assert (await client.post("/v1/intents", json=order | {"force": True})).status == 200
 
 
