@@ -172,7 +172,7 @@ class Ledger:
             replaces=0 if own is None else own.modified,
             fence=self._fence if wanted.grants else None,
             renew_fence=wanted.leaves(None if own is None else own.record),
-            pins=pins(wanted.grants, self._pop, self._roster.members),
+            pins=pins(wanted.grants, self._pop, record.report.region, self._roster.members),
         )
         self._in_flight = (write, now)
         self._wrote_at = now

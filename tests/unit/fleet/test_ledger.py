@@ -24,6 +24,11 @@ def entry(pop: str, revision: int, stance: Stance = Stance.DUTY, **changed: obje
     return Entry(record=record, created=revision, modified=revision)
 
 
+def in_region(found: Entry, region: str) -> Entry:
+    assert found.record is not None
+    return replace(found, record=replace(found.record, report=replace(found.record.report, region=region)))
+
+
 def snapshot(revision: int, *others: str, fence: int = 0) -> Snapshot:
     return Snapshot(revision=revision, fence=fence, entries={name: entry(name, 2) for name in others})
 
@@ -99,6 +104,20 @@ def test_a_grant_pins_no_more_records_than_a_transaction_may_compare() -> None:
     books = Books(*(f"p{number:03}" for number in range(500)))
     books.fails(1.0)
     assert len(books.write(1.0, 11).pins) == MAX_PINS
+
+
+def test_a_grant_in_a_large_fleet_pins_those_of_its_own_region_first() -> None:
+    """Its region has a floor of its own, and may come last by name."""
+    far = {f"p{number:03}": entry(f"p{number:03}", 2) for number in range(500)}
+    near = {name: in_region(entry(name, 3), "home") for name in ("y", "z")}
+    ledger = Ledger("a", "a-1", FloorPolicy(minimum_per_region={"home": 2}), PACE)
+    ledger.connected(Snapshot(revision=9, fence=0, entries={**far, **near}), asked_at=0.0, now=0.0)
+    own = replace(report("a", bad(0.0)), region="home")
+    ledger.wish(FleetWish(report=own, permits=VPN), 0.0)
+    write = ledger.next_write(0.0)
+    assert write is not None
+    assert len(write.pins) == MAX_PINS
+    assert dict(write.pins).items() >= {"y": 3, "z": 3, "p000": 2}.items()
 
 
 def test_without_room_the_pop_asks_and_stays_on_duty() -> None:
