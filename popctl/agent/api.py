@@ -18,7 +18,7 @@ from aiohttp import web
 
 from popctl.agent import api_problems
 from popctl.agent.api_document import document
-from popctl.agent.api_gate import Gate, caller_of, read_order, reason_of
+from popctl.agent.api_gate import Gate, caller_of, end_of, read_order, reason_of
 from popctl.agent.api_orders import Clocks, Desk
 from popctl.agent.api_peer import CertificateDoor, Door, LocalDoor
 from popctl.agent.api_recent import LastSeen
@@ -85,22 +85,28 @@ class Api:
     async def open(self, held: socket.socket) -> AsyncIterator[None]:
         """Serve for the length of the context."""
         async with serving_on(held, self._application(LocalDoor()), BOUNDS), asyncio.TaskGroup() as group:
-            remote = None if self._pop.remote_api is None else group.create_task(self._stay_open(self._pop.remote_api))
+            elsewhere = self._pop.remote_api
+            remote = None if elsewhere is None else group.create_task(self._stay_open(elsewhere, group))
             try:
                 yield
             finally:
                 if remote is not None:
                     remote.cancel()
 
-    async def _stay_open(self, remote: RemoteApi) -> None:
+    async def _stay_open(self, remote: RemoteApi, group: asyncio.TaskGroup) -> None:
         """Serve engineers elsewhere, as soon as it can be done and for as long as this is not cancelled.
 
         An address that is not there yet, or a port that is taken, must not keep the PoP from serving.
         """
         app_of = partial(self._application, CertificateDoor(remote.roles))
+
+        def stranger(host: str, problem: str) -> None:
+            # A disk that hangs must not keep others from their handshakes. So many wait for it at most as have a line.
+            group.create_task(self.audit.stranger(host, problem, self._standing()))
+
         while True:
             try:
-                async with serving(app_of(), remote.endpoint, BOUNDS) as self.remote:
+                async with serving(app_of(), remote.endpoint, BOUNDS, stranger=stranger) as self.remote:
                     _LOG.info("API is open", endpoint=str(remote.endpoint))
                     await asyncio.Event().wait()
             except ListenError as error:
@@ -113,7 +119,7 @@ class Api:
             door=door,
             pop_name=self._pop.name,
             audit=self.audit,
-            standing=lambda: [f"{one.kind} {one.target}" for one in self._store.intents],
+            standing=self._standing,
             known_query=_known_query,
             clock=self._clocks.monotonic,
         )
@@ -123,6 +129,9 @@ class Api:
             if one.method == "GET":
                 app.router.add_route("HEAD", one.route, getattr(self, one.handler))
         return app
+
+    def _standing(self) -> list[str]:
+        return [f"{one.kind} {one.target}" for one in self._store.intents]
 
     async def status(self, _: web.Request) -> web.Response:
         """Answer `GET /v1/status`."""
@@ -168,6 +177,11 @@ class Api:
         """Answer `POST /v1/intents`."""
         order = await read_order(request)
         return await _json(await self.desk.place(order, await caller_of(request).name()))
+
+    async def extend(self, request: web.Request) -> web.Response:
+        """Answer `POST /v1/intents/withdraw/{target}/extend`."""
+        target, reason, expires_s = request.match_info["target"], reason_of(request), end_of(request)
+        return await _json(await self.desk.extend(target, expires_s, reason, await caller_of(request).name()))
 
     async def lift(self, request: web.Request) -> web.Response:
         """Answer `DELETE /v1/intents/{kind}/{target}`."""

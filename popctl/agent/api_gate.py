@@ -13,12 +13,12 @@ from aiohttp import web
 from popctl.agent import api_problems
 from popctl.agent.api_peer import Caller, Door, RateLimit
 from popctl.agent.api_problems import RefusedError
-from popctl.agent.audit_log import AuditLog
+from popctl.agent.audit_log import SHOWN_ORDERS, AuditLog
 from popctl.listen.protocol import problem_response
 from popctl.model.instant import Instant
 from popctl.model.listen import Role
 from popctl.wire.agent_api import FieldProblem, Problem
-from popctl.wire.agent_order import Order, OrderError, decode_order, reason_problem, show
+from popctl.wire.agent_order import Order, OrderError, decode_end, decode_order, reason_problem, show
 from popctl.wire.errors import WireError
 
 _LOG = structlog.get_logger("popctl.api")
@@ -141,7 +141,7 @@ class Gate:
             "status": problem.status,
             "code": problem.code,
             "refusal": "; ".join(texts)[:_SHOWN_CHARACTERS],
-            "before": standing[:20],
+            "before": standing[:SHOWN_ORDERS],
             "orders": len(standing),
         }
         await self._audit.refusal(caller.key, await caller.name(), request.get(_WHY) or _why(request), details)
@@ -183,6 +183,14 @@ def reason_of(request: web.Request) -> str:
     if problem is not None:
         raise api_problems.bad_request((problem,))
     return reasons[0].strip()
+
+
+def end_of(request: web.Request) -> float | None:
+    """Return the end in the query, in seconds from now; None is without end. Raises `RefusedError`."""
+    try:
+        return decode_end(request.query.getall("expires_s", []))
+    except OrderError as error:
+        raise api_problems.bad_request(error.problems) from error
 
 
 def _why(request: web.Request) -> str | None:

@@ -43,10 +43,12 @@ def load_status(pop: Pop, view: View, found: LoadDecision | None, now: Instant) 
 
 
 def landing_status(pop: Pop, view: View, now: Instant) -> LandingStatus | None:
-    """Return where all that the PoP carries would land; None where nothing could tell."""
-    if pop.load is None or pop.load.playbook is None:
+    """Return where all that the PoP carries would land, or why that is not known; None where nobody could take it."""
+    if pop.fleet is None:
         return None
-    found = _landing(pop, pop.load, view, now)
+    found: Landing | Reason = Reason.NO_PLAYBOOK
+    if pop.load is not None and pop.load.playbook is not None:
+        found = _landing(pop, pop.load, view, now)
     if isinstance(found, Landing):
         receivers = tuple(_receiver(one) for one in found.receivers)
         return LandingStatus(problem="", unreached=found.unreached, receivers=receivers)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from popctl.agent import api_problems
+from popctl.agent.api_interlock import Interlock
 from popctl.agent.api_problems import RefusedError
 from popctl.agent.api_status import Reporter
 from popctl.agent.audit_log import AuditLog
@@ -16,14 +17,11 @@ from popctl.agent.durable import StateWriteError
 from popctl.agent.events import IntentsChanged
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.loop import Loop
-from popctl.core import health
-from popctl.core.backend_drain import refusals
 from popctl.model.instant import NEVER, Instant
 from popctl.model.observation import Intent, IntentKind
-from popctl.model.pop import Backend, Pop, Service
-from popctl.model.view import Verdict
+from popctl.model.pop import Pop
 from popctl.wire.agent_api import OrderReply
-from popctl.wire.agent_order import EVERY_SERVICE, Order
+from popctl.wire.agent_order import EVERY_SERVICE, Order, early_end
 
 DECIDED_WITHIN_S = 2.0
 """How long an answer waits for the loop; the order stands even if the loop is slower."""
@@ -54,6 +52,7 @@ class Desk:
         self._store = store
         self._reporter = reporter
         self._clocks = clocks
+        self._interlock = Interlock(pop, loop, reporter, clocks.monotonic)
         self._one_at_a_time = asyncio.Lock()
         self._audit = audit
 
@@ -66,16 +65,40 @@ class Desk:
         targets = self._targets(order.kind, order.target)
         async with self._turn():
             if order.kind is IntentKind.DRAIN and not order.force:
-                self._interlock(order.target)
+                self._interlock.drainable(order.target, self._store.intents)
             if order.refuse_new:
-                self._closable(targets)
+                self._interlock.closable(targets)
             if order.refuse_if_held and not order.force:
-                self._permitted(targets)
+                self._interlock.permitted(targets)
             before = _by_target(self._store.intents)
             placed = {(order.kind, target): self._intent(order, target, owner, before) for target in targets}
             fresh = any(key not in before for key in placed)
             what = {"action": "place", "kind": order.kind, "targets": targets, "forced": order.force}
             return await self._change(owner, order.reason, {**before, **placed}, what, changed=fresh)
+
+    async def extend(self, target: str, expires_s: float | None, reason: str, owner: str) -> OrderReply:
+        """Give the withdraws for `target` that stand an end in `expires_s`; None: they stand until they are lifted.
+
+        Who asks, and why, is for the audit file: the order remains the one that it was.
+
+        Raises:
+            RefusedError: none stands, or the end is too early; nothing was changed.
+        """
+        async with self._turn():
+            now, unix_s = self._clocks.monotonic(), self._clocks.wall()
+            before = _by_target(self._store.intents)
+            standing = {key for key in _standing(before, IntentKind.WITHDRAW, target) if now < before[key].expires}
+            if not standing:
+                # Says whether there is such a service at all.
+                self._targets(IntentKind.WITHDRAW, target)
+                raise api_problems.no_order(IntentKind.WITHDRAW, target)
+            if expires_s is not None and any(now + expires_s <= before[key].drain_until for key in standing):
+                raise api_problems.bad_request((early_end(expires_s, "?expires_s"),))
+            end = (NEVER, None) if expires_s is None else (now + expires_s, unix_s + expires_s)
+            moved = {key: replace(before[key], expires=end[0], expires_unix_s=end[1]) for key in standing}
+            targets = tuple(sorted(name for _, name in standing))
+            what = {"action": "extend", "kind": IntentKind.WITHDRAW, "targets": targets}
+            return await self._change(owner, reason, {**before, **moved}, what, changed=True)
 
     async def lift(self, kind: IntentKind, target: str, reason: str, owner: str) -> OrderReply:
         """Lift the order for `target`, if there is one; also for what the configuration does not have any more.
@@ -228,58 +251,6 @@ class Desk:
             forced=order.force and order.kind is IntentKind.WITHDRAW,
             refuse_new=order.refuse_new,
         )
-
-    def _closable(self, services: tuple[str, ...]) -> None:
-        """Refuse to close services whose new SAs the balancer cannot refuse, or not without those of others."""
-        balanced = {one.name: one.rows.members for one in self._pop.tables.services} if self._pop.tables else {}
-        for name in services:
-            if name not in balanced:
-                raise api_problems.not_closable(f"service {name} has no balancer, so new SAs cannot be refused")
-            for other in balanced.keys() - set(services):
-                if balanced[name] & balanced[other]:
-                    raise api_problems.not_closable(f"services {name} and {other} share backends: withdraw both")
-
-    def _permitted(self, services: tuple[str, ...]) -> None:
-        """Refuse a withdraw that the guard would hold now. What it says later, it says to the order that stands."""
-        for service in services:
-            for found in self._reporter.preview(service).services:
-                if found.held:
-                    raise api_problems.would_be_held(found.name, found.verdict)
-
-    def _interlock(self, name: str) -> None:
-        """Refuse to drain a backend that a service cannot spare.
-
-        Counted from the orders in the store, so that two drains at once cannot both be the last that is allowed.
-        """
-        backend = next(one for one in self._pop.backends.values() if one.name == name)
-        draining = {intent.target for intent in self._store.intents if intent.kind is IntentKind.DRAIN}
-        withdrawn = {intent.target for intent in self._store.intents if intent.kind is IntentKind.WITHDRAW}
-        if name in draining or self._verdict(backend) is Verdict.DOWN:
-            return
-        for service in self._pop.services:
-            if backend.id in service.backends and service.name not in withdrawn:
-                self._spare(service, backend, draining)
-
-    def _spare(self, service: Service, backend: Backend, draining: set[str]) -> None:
-        others = [self._pop.backends[one] for one in service.backends if one != backend.id]
-        able = frozenset(one.id for one in others if one.name not in draining and self._verdict(one) is Verdict.UP)
-        left = len(able)
-        weights = {number: self._pop.backends[number].weight for number in service.backends}
-        drains = frozenset((backend.id,))
-        for short in refusals({service.name: weights}, able, drains, least_share=service.drain_keeps):
-            raise api_problems.interlocked(
-                f"draining {backend.name} leaves service {short.service} with a weight of {short.left} of"
-                f" {sum(weights.values())}, it needs {short.needed} (drain_keeps); remedy: undrain or repair another"
-                " backend first, or use force"
-            )
-        if left < service.minimum_healthy:
-            raise api_problems.interlocked(
-                f"draining {backend.name} leaves service {service.name} with {left} healthy backends,"
-                f" it needs {service.minimum_healthy}; remedy: undrain or repair another backend first, or use force"
-            )
-
-    def _verdict(self, backend: Backend) -> Verdict:
-        return health.backend_verdict(backend, self._loop.world.view().health, self._clocks.monotonic())[0]
 
 
 def _by_target(intents: Iterable[Intent]) -> dict[tuple[IntentKind, str], Intent]:

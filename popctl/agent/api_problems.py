@@ -36,6 +36,7 @@ KINDS: Final = {
         Kind(FORBIDDEN, "wrong-role", "The role does not allow this"),
         Kind(FORBIDDEN, "cross-site", "Orders are not taken from web pages"),
         Kind(NOT_FOUND, "unknown-target", "There is nothing of this name"),
+        Kind(NOT_FOUND, "no-order", "No such order stands"),
         Kind(NOT_FOUND, "unknown-pop", "The request is for another PoP"),
         Kind(NOT_FOUND, "no-fleet", "This PoP is in no fleet"),
         Kind(NOT_FOUND, "not-found", "There is no such path"),
@@ -100,6 +101,11 @@ def unknown_target(kind: str, found: str, known: Iterable[str]) -> RefusedError:
     names = tuple(sorted(known))
     detail = f"no {kind} {found!r} in this PoP; there is: {', '.join(names)}"
     return RefusedError(problem("unknown-target", detail, known=names))
+
+
+def no_order(kind: str, target: str) -> RefusedError:
+    """There is nothing to change: it was never given, was lifted, or is over."""
+    return RefusedError(problem("no-order", f"no {kind} of {target} stands; remedy: order it anew"))
 
 
 def unknown_pop(found: str, own: str) -> RefusedError:

@@ -10,7 +10,7 @@ from popctl.model.observation import IntentKind
 from popctl.wire.agent_api import Check, Intents, OrderReply, Status, WhoAmI, Why
 from popctl.wire.audit_api import AuditTail
 from popctl.wire.fleet_api import FleetStatus
-from popctl.wire.order_schema import NAME_SCHEMA, REASON_SCHEMA, JsonSchema
+from popctl.wire.order_schema import END_SCHEMA, NAME_SCHEMA, REASON_SCHEMA, JsonSchema
 from popctl.wire.preview_api import WithdrawPreview
 
 DEFAULT_LINES: Final = 20
@@ -86,6 +86,17 @@ _KIND: Final = Parameter(
     name="kind", meaning="Of the order.", schema={"type": "string", "enum": [kind.value for kind in IntentKind]}
 )
 _TARGET: Final = Parameter(name="target", meaning="Whom the order is for; `*` is every service.", schema=NAME_SCHEMA)
+_WITHDRAWN: Final = Parameter(
+    name="target", meaning="A service; `*` is all that an order stands for.", schema=NAME_SCHEMA
+)
+_END: Final = Parameter(
+    name="expires_s",
+    meaning="In so many seconds the order means nothing any more; left out: until it is lifted."
+    " Later than the end of its drain.",
+    schema=END_SCHEMA,
+    query=True,
+    required=False,
+)
 _LAST: Final = Parameter(
     name="last",
     meaning="How many lines.",
@@ -147,6 +158,15 @@ OPERATIONS: Final = (
         answer=OrderReply,
         takes_order=True,
         refusals=("unknown-target", "interlock", "held", "too-large", *_WRITES),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/intents/withdraw/{target}/extend",
+        handler="extend",
+        summary="Give a withdraw that stands another end. Nothing else of it changes, neither owner nor reason.",
+        answer=OrderReply,
+        parameters=(_WITHDRAWN, _REASON, _END),
+        refusals=("unknown-target", "no-order", *_WRITES),
     ),
     Operation(
         method="DELETE",

@@ -91,7 +91,7 @@ class Reporter:
     def preview(self, target: str) -> WithdrawPreview:
         """Return what would follow if `target`, a service or all, were withdrawn now; nothing for an unknown one."""
         named = [one for one in self._pop.services if target in (EVERY_SERVICE, one.name)]
-        moved = any(_moved_by_load(service, self._pop) for service in named)
+        moved = self._pop.load is None or any(_moved_by_load(service, self._pop) for service in named)
         return WithdrawPreview(
             services=tuple(self._preview(service) for service in named),
             landing=landing_status(self._pop, self._loop.world.view(), self._clock()) if moved else None,

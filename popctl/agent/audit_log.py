@@ -19,6 +19,9 @@ _LOG = structlog.get_logger("popctl.audit")
 _REFUSALS_PER_S: Final = 1.0 / 3600.0
 _REFUSALS_AT_ONCE: Final = 60.0
 _REMEMBERED_CALLERS: Final = 1024
+_STRANGERS: Final = "(no certificate)"
+SHOWN_ORDERS: Final = 20
+"""Orders in force that the line of a refusal names."""
 
 
 class Refusals:
@@ -68,6 +71,22 @@ class AuditLog:
             entry["left_out"] = left_out
         _LOG.warning("order refused", **{name: value for name, value in entry.items() if name != "before"})
         await self._write(entry)
+
+    async def stranger(self, host: str, problem: str, standing: list[str]) -> None:
+        """Write that somebody without a good certificate was refused, whatever was wanted: there was no request yet.
+
+        All of them count as one caller: addresses are free.
+        """
+        details = {
+            "request": "TLS handshake",
+            "asked": None,
+            "status": None,
+            "code": "no-certificate",
+            "refusal": problem,
+            "before": standing[:SHOWN_ORDERS],
+            "orders": len(standing),
+        }
+        await self.refusal(_STRANGERS, f"address:{host}", None, details)
 
     async def last(self, count: int) -> AuditTail:
         """Return the last lines, for people."""

@@ -26,6 +26,7 @@ _EXITS = {
     "held": Exit.HELD,
     "unknown-target": Exit.NOT_FOUND,
     "unknown-pop": Exit.NOT_FOUND,
+    "no-order": Exit.NOT_FOUND,
     "state-corrupt": Exit.STATE,
     "not-written": Exit.STATE,
     "bad-request": Exit.USAGE,
@@ -154,6 +155,12 @@ class AgentClient:
     def place(self, order: Order) -> OrderReply:
         """Give an order."""
         return self._ask("POST", "/v1/intents", OrderReply, encode_order(order))
+
+    def extend(self, service: str, expires_s: float | None, reason: str) -> OrderReply:
+        """Give a withdraw that stands another end; None is without end."""
+        end = "" if expires_s is None else f"&expires_s={expires_s}"
+        target = f"/v1/intents/{IntentKind.WITHDRAW}/{quoted(service)}/extend?reason={quoted(reason)}{end}"
+        return self._ask("POST", target, OrderReply)
 
     def lift(self, kind: IntentKind, target: str, reason: str) -> OrderReply:
         """Lift an order."""

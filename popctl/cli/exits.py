@@ -15,13 +15,15 @@ class Exit(IntEnum):
     INTERLOCK = 4
     """The agent refused, because a service would lose its minimum of healthy backends."""
     NOT_FOUND = 5
-    """No such service, backend or prefix in this PoP, or it is another PoP."""
+    """No such service, backend, prefix or order in this PoP, or it is another PoP."""
     MISSING = 6
     """An optional part of popctl is not installed here."""
     HELD = 7
     """The fleet's guard would hold the withdraw, and it was to be ordered only if not. Nothing was changed."""
     BUSY = 8
     """The agent has too much to do, or was asked too often. The same command may succeed later."""
+    DECLINED = 9
+    """Whoever was asked whether to go on did not say yes. Nothing was ordered."""
     UNREACHABLE = 69
     """No agent answers."""
     REFUSED = 70
@@ -44,10 +46,11 @@ MEANINGS = {
     Exit.USAGE: "wrong usage",
     Exit.UNSAFE: "the plan is not safe",
     Exit.INTERLOCK: "refused: a service would lose its minimum of healthy backends",
-    Exit.NOT_FOUND: "no such service, backend, prefix or PoP",
+    Exit.NOT_FOUND: "no such service, backend, prefix, order or PoP",
     Exit.MISSING: "an optional part is not installed",
     Exit.HELD: "refused: the fleet's guard would hold the withdraw",
     Exit.BUSY: "the agent has too much to do; the same command may succeed later",
+    Exit.DECLINED: "asked whether to go on, and the answer was not yes; nothing was ordered",
     Exit.UNREACHABLE: "no agent answers",
     Exit.REFUSED: "the agent refused for another reason, or popctl has a bug",
     Exit.STATE: "the state file cannot be written or believed; nothing changed",

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from popctl.cli.client import AgentClient, NothingThereError, UsageError, quoted
+from popctl.cli.client import AgentClient, ClientError, NothingThereError, UsageError, quoted
 from popctl.cli.durations import moment_of, show_duration
 from popctl.cli.exits import Exit
 from popctl.cli.options import (
@@ -28,7 +28,6 @@ from popctl.cli.options import (
 from popctl.cli.render_load import landing_lines
 from popctl.model.observation import IntentKind
 from popctl.wire.agent_api import IntentStatus, OrderReply
-from popctl.wire.agent_order import Order
 from popctl.wire.preview_api import ServicePreview, WithdrawPreview
 
 Until = Annotated[str, Parameter(name="--until")]
@@ -74,19 +73,44 @@ def end_of(for_s: float | None, until: str) -> End:
         raise UsageError(f"--until: {error}") from error
 
 
-def agreed(agent: Agent, service: str, *, force: bool, yes: bool) -> bool:
-    """Show what would happen, and ask if there is somebody to ask."""
-    found = agent.client_of(PlanningClient).preview(service)
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What is known of what a withdraw will do, and whether it is to be ordered all the same."""
+
+    preview: WithdrawPreview | None
+    """None: the agent could not tell, and nobody was asked."""
+    agreed: bool = True
+
+
+def foresee(agent: Agent, service: str, *, force: bool, yes: bool) -> Foreseen:
+    """Show what would happen, and ask if there is somebody to ask.
+
+    Raises:
+        UsageError: nothing can be asked so.
+        ClientError: the agent cannot tell, and somebody was to be asked about it. Where nobody is asked that stops no
+            order: the agent judges it anyway.
+    """
+    asks = not (yes or agent.json) and sys.stdin.isatty() and sys.stderr.isatty()
+    client = agent.client_of(PlanningClient)
+    try:
+        found = client.preview(service)
+    except UsageError:
+        raise
+    except ClientError as error:
+        if asks:
+            raise
+        sys.stderr.write(f"popctl: what will follow is not known: {printable(str(error))}\n")
+        return Foreseen(None)
     if not agent.json:
         lines = [_sentence(one, force=force) for one in found.services]
         if found.landing is not None:
             lines.extend(landing_lines(found.landing))
         sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
-    if yes or agent.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return True
+    if not asks:
+        return Foreseen(found)
     sys.stderr.write("go on? [y/N] ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return Foreseen(found, agreed=sys.stdin.readline().strip().lower() in ("y", "yes"))
 
 
 def _sentence(one: ServicePreview, *, force: bool) -> str:
@@ -145,7 +169,7 @@ def extend(service: str, /, *, reason: Reason, for_s: For = None, until: Until =
     service
         Name of the service.
     reason
-        Why; kept with the order.
+        Why; goes to the audit file. The order keeps its own reason, and its owner.
     for_s
         How long from now, such as 2h.
     until
@@ -154,17 +178,7 @@ def extend(service: str, /, *, reason: Reason, for_s: For = None, until: Until =
 
     def work() -> int:
         end = end_of(for_s, until)
-        one = _of(_standing(agent), service)
-        order = Order(
-            kind=IntentKind.WITHDRAW,
-            target=service,
-            reason=reason,
-            drain_s=one.drain_left_s,
-            expires_s=end.expires_s(),
-            force=one.forced,
-            refuse_new=one.refuse_new,
-        )
-        return _ordered(agent, agent.client().place(order), service)
+        return _ordered(agent, agent.client().extend(service, end.expires_s(), reason), service)
 
     return attempt(work, as_json=agent.json)
 

@@ -7,7 +7,7 @@ say "done" only then.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from time import monotonic, sleep
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from cyclopts import App, Parameter
 from popctl.cli.client import AgentClient, ClientError
 from popctl.cli.durations import show_duration
 from popctl.cli.exits import Exit
-from popctl.cli.maintenance import Until, agreed, end_of
+from popctl.cli.maintenance import Until, end_of, foresee
 from popctl.cli.options import (
     THE_AGENT,
     Agent,
@@ -71,7 +71,8 @@ def withdraw(
     until
         Until when it stands instead, such as 06:00.
     yes
-        Do not ask; what will happen is shown all the same. Nobody is asked without a terminal.
+        Do not ask; what will happen is shown all the same. Nobody is asked without a terminal, nor with --json, which
+        has it in its answer. Where nobody is asked, an agent that cannot foresee it stops no order.
     force
         Go on although the fleet falls below its floor. Without it such a withdraw is held at the lowest preference.
     refuse_if_held
@@ -87,9 +88,10 @@ def withdraw(
     def work() -> int:
         end = end_of(for_s, until)
         client = agent.client()
-        if not agreed(agent, service, force=force, yes=yes):
+        foreseen = foresee(agent, service, force=force, yes=yes)
+        if not foreseen.agreed:
             sys.stderr.write("popctl: nothing was ordered\n")
-            return Exit.INTERRUPTED
+            return Exit.DECLINED
         order = Order(
             kind=IntentKind.WITHDRAW,
             target=service,
@@ -102,7 +104,9 @@ def withdraw(
             refuse_new=refuse_new,
         )
         reply = client.place(order)
-        return _finish(agent, client, reply, service, announced=False, within_s=drain + timeout if wait else None)
+        waiting = _Waiting(client, _named(reply, service), announced=False, quiet=agent.json)
+        preview = {"preview": None if foreseen.preview is None else as_document(foreseen.preview)}
+        return _finish(agent, waiting, reply, preview, within_s=drain + timeout if wait else None)
 
     return attempt(work, as_json=agent.json)
 
@@ -135,7 +139,8 @@ def announce(
         reply = client.lift(IntentKind.WITHDRAW, service, reason)
         if service not in (EVERY_SERVICE, *(one.name for one in reply.services)):
             return _report(agent, reply, f"the order is lifted; there is no service {service} any more")
-        return _finish(agent, client, reply, service, announced=True, within_s=timeout if wait else None)
+        waiting = _Waiting(client, _named(reply, service), announced=True, quiet=agent.json)
+        return _finish(agent, waiting, reply, {}, within_s=timeout if wait else None)
 
     return attempt(work, as_json=agent.json)
 
@@ -234,19 +239,21 @@ def _warn(reply: OrderReply) -> None:
         )
 
 
+def _named(reply: OrderReply, target: str) -> frozenset[str]:
+    return frozenset(one.name for one in reply.services) if target == EVERY_SERVICE else frozenset((target,))
+
+
 def _finish(
-    agent: Agent, client: AgentClient, reply: OrderReply, target: str, *, announced: bool, within_s: float | None
+    agent: Agent, waiting: _Waiting, reply: OrderReply, more: Mapping[str, object], *, within_s: float | None
 ) -> int:
-    """Wait for the proof, if it was asked for, and say how it ended."""
+    """Wait for the proof, if it was asked for, and say how it ended; `more` is part of what is said in JSON."""
     _warn(reply)
-    known = frozenset(service.name for service in reply.services)
-    services = known if target == EVERY_SERVICE else frozenset((target,))
-    waiting = _Waiting(client, services, announced=announced, quiet=agent.json)
+    services = waiting.services
     left = waiting.until_proven(within_s, ours_seen=reply.decided) if within_s is not None else ("not waited for",)
-    verb = "announced" if announced else "withdrawn"
+    verb = "announced" if waiting.announced else "withdrawn"
     if agent.json:
         document = {"ordered": True, "proven": not left, "missing": list(left), "services": sorted(services)}
-        write_json({**document, "reply": as_document(reply)})
+        write_json({**document, **more, "reply": as_document(reply)})
     elif not left:
         sys.stdout.write(f"proven {verb} at every established session: {', '.join(sorted(services))}\n")
     elif within_s is None:
@@ -260,9 +267,9 @@ class _Waiting:
     """Polls the agent until an order is proven."""
 
     def __init__(self, client: AgentClient, services: frozenset[str], *, announced: bool, quiet: bool) -> None:
+        self.services = services
+        self.announced = announced
         self._client = client
-        self._services = services
-        self._announced = announced
         self._quiet = quiet
         self._said: tuple[str, ...] = ()
 
@@ -286,8 +293,8 @@ class _Waiting:
         except ClientError as error:
             # The agent may be restarting; the order is on its disk.
             return (str(error),), ()
-        left = missing(status, self._services, announced=self._announced)
-        return left, standing_against(status, self._services, announced=self._announced)
+        left = missing(status, self.services, announced=self.announced)
+        return left, standing_against(status, self.services, announced=self.announced)
 
     def _say(self, left: tuple[str, ...], deadline: float) -> None:
         # Only what changed, and not the seconds that tick inside a line.

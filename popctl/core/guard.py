@@ -121,8 +121,11 @@ def _shared(wanted: Withdrawal, policy: FloorPolicy, view: FleetView, now: Insta
 
 
 def _forced(permit: Permit | None, policy: FloorPolicy, view: FleetView, now: Instant) -> Ruling:
-    """Let the store know first, so that nobody else counts on this PoP; but wait for it only so long."""
-    since = now if permit is None else permit.since
+    """Let the store know first, so that nobody else counts on this PoP; but wait for it only so long.
+
+    A permit that was wanted before, and refused, has told nobody.
+    """
+    since = permit.since if permit is not None and permit.forced else now
     arrives = view.connected and (permit is None or permit.state is not PermitState.HELD)
     if arrives and now < since + policy.permit_wait_s:
         wake_at = since + policy.permit_wait_s
@@ -178,7 +181,11 @@ def floor_refusal(
 ) -> Reason | None:
     """Return what speaks against `pop` leaving `service`; None if enough PoPs on duty serve without it."""
     counted = [member for name, member in members.items() if name != pop and member.counts(service)]
-    return _refusal(policy, counted, region, members)
+    refusal = _refusal(policy, counted, region, members)
+    if refusal is None and policy.minimum_capacity_ratio is not None and pop not in members:
+        # Its lease has ended, or it is new: what it carries is missing from the demand.
+        return Reason.CAPACITY_UNKNOWN
+    return refusal
 
 
 def _refusal(policy: FloorPolicy, counted: list[Member], region: str, members: Mapping[str, Member]) -> Reason | None:

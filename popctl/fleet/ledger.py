@@ -58,6 +58,7 @@ class Ledger:
         self._written: Record | None = None
         self._fence = 0
         self._revision = 0
+        self._taken = 0
         self._connected = False
         self._fenced = False
         self._wrote_once = False
@@ -74,8 +75,10 @@ class Ledger:
 
     def wish(self, wish: FleetWish, now: Instant) -> None:
         """Take the whole wish; permits that it no longer names are no longer held when this returns."""
+        before = wish.forced if self._wish is None else self._wish.forced
+        since = {one: when for one, when in self._wanted_since.items() if one not in wish.forced - before}
         self._wish = wish
-        self._wanted_since = {service: self._wanted_since.get(service, now) for service in wish.permits}
+        self._wanted_since = {service: since.get(service, now) for service in wish.permits}
         self._reckon()
 
     # ------------------------------------------------------------------------------------------------- from the store
@@ -104,6 +107,9 @@ class Ledger:
     def changed(self, changes: Iterable[Change], now: Instant) -> None:
         """Take events of the watch, in their order. What a snapshot already said is passed over."""
         for change in changes:
+            if change.revision <= self._taken:
+                # Of what is gone nothing remains that an older event could be compared with.
+                continue
             self._revision = max(self._revision, change.revision)
             if change.pop is None:
                 self._fence = max(self._fence, change.revision)
@@ -166,7 +172,7 @@ class Ledger:
             replaces=0 if own is None else own.modified,
             fence=self._fence if wanted.grants else None,
             renew_fence=wanted.leaves(None if own is None else own.record),
-            pins=pins(wanted.grants, self._pop, self._roster.members),
+            pins=pins(wanted.grants, self._pop, record.report.region, self._roster.members),
         )
         self._in_flight = (write, now)
         self._wrote_at = now
@@ -224,7 +230,7 @@ class Ledger:
     # ---------------------------------------------------------------------------------------------- what is in there
 
     def _take(self, snapshot: Snapshot, asked_at: Instant, now: Instant) -> None:
-        self._revision = snapshot.revision
+        self._revision = self._taken = snapshot.revision
         self._fence = snapshot.fence
         self._current_at = max(self._current_at, asked_at)
         self._roster.take(snapshot.entries, now)
@@ -282,8 +288,9 @@ class Ledger:
             self._target(self._wish)
 
     def _permit(self, service: str) -> Permit:
+        forced = self._wish is not None and service in self._wish.forced
         if service in self._granted and not self._fenced:
-            return Permit(service=service, state=PermitState.HELD, since=self._granted[service])
+            return Permit(service=service, state=PermitState.HELD, since=self._granted[service], forced=forced)
         refusal = self._refusals.get(service)
         state = PermitState.ASKED if refusal is None else PermitState.REFUSED
-        return Permit(service=service, state=state, since=self._wanted_since[service], reason=refusal)
+        return Permit(service=service, state=state, since=self._wanted_since[service], reason=refusal, forced=forced)

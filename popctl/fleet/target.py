@@ -70,15 +70,17 @@ def due_at(wanted: Record, stands: Record | None, wrote_at: Instant, pace: Pace)
     return wrote_at + (pace.quiet_s if wanted != stands else pace.refresh_s)
 
 
-def pins(grants: Iterable[str], pop: str, members: Mapping[str, Member]) -> tuple[tuple[str, int], ...]:
-    """Return whom grants count on, by the revision that created their records."""
+def pins(grants: Iterable[str], pop: str, region: str, members: Mapping[str, Member]) -> tuple[tuple[str, int], ...]:
+    """Return whom grants count on, by the revision that created their records.
+
+    Where that is too many for one transaction, the own region comes first: the floor of the fleet can be met by any of
+    the others, that of the region by nobody else.
+    """
     counted = {
-        name: member.created
-        for service in grants
-        for name, member in members.items()
-        if name != pop and member.counts(service)
+        name: member for service in grants for name, member in members.items() if name != pop and member.counts(service)
     }
-    return tuple(sorted(counted.items())[:MAX_PINS])
+    first = sorted(counted, key=lambda name: (counted[name].record.report.region != region, name))
+    return tuple((name, counted[name].created) for name in first[:MAX_PINS])
 
 
 def _urgent(record: Record) -> object:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import web
 
@@ -26,6 +26,9 @@ _HANDSHAKES_PER_HOST: Final = 8
 """One host that says nothing must not keep the others out."""
 _NO_DESCRIPTORS_WAIT_S: Final = 0.2
 _TIDY_EVERY_S: Final = 5.0
+
+Stranger: TypeAlias = Callable[[str, str], None]
+"""Told of a client that speaks TLS and has no good certificate: its address, and what is wrong."""
 
 _LOG = logging.getLogger("popctl.listen")
 
@@ -60,7 +63,12 @@ class Listener:
     """Takes connections in and hangs up on those that are stuck."""
 
     def __init__(
-        self, runner: web.AppRunner, sock: socket.socket, context: ssl.SSLContext | None, bounds: Bounds
+        self,
+        runner: web.AppRunner,
+        sock: socket.socket,
+        context: ssl.SSLContext | None,
+        bounds: Bounds,
+        stranger: Stranger | None,
     ) -> None:
         if runner.server is None:
             raise RuntimeError("setup() makes the server")
@@ -68,6 +76,7 @@ class Listener:
         self._sock = sock
         self._context = context
         self._bounds = bounds
+        self._stranger = stranger
         self._places = _Places(bounds.connections)
         self._entering = asyncio.Semaphore(_HANDSHAKES)
         self._entering_from: Counter[str] = Counter()
@@ -132,6 +141,9 @@ class Listener:
             self.refused_handshakes += 1
             leave()
             _LOG.debug("no handshake with %s: %s", host, error)
+            problem = _certificate_problem(error)
+            if problem and self._stranger is not None:
+                self._stranger(host, problem)
         finally:
             self._entering_from[host] -= 1
             if not self._entering_from[host]:
@@ -163,8 +175,19 @@ class Listener:
             self._full_since = full
 
 
+def _certificate_problem(error: OSError) -> str:
+    """Say what was wrong with the client's certificate; empty if something else was, such as no TLS at all."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not good: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and "CERTIFICATE" in (error.reason or ""):
+        return f"no certificate that can be read: {error.reason}".lower()
+    return ""
+
+
 @asynccontextmanager
-async def serving(app: web.Application, endpoint: Endpoint, bounds: Bounds | None = None) -> AsyncIterator[Listener]:
+async def serving(
+    app: web.Application, endpoint: Endpoint, bounds: Bounds | None = None, *, stranger: Stranger | None = None
+) -> AsyncIterator[Listener]:
     """Serve `app` for the length of the context.
 
     Raises:
@@ -172,20 +195,25 @@ async def serving(app: web.Application, endpoint: Endpoint, bounds: Bounds | Non
     """
     context = tls_context(endpoint) if isinstance(endpoint, TlsEndpoint) else None
     with listening(endpoint) as sock:
-        async with serving_on(sock, app, bounds, context=context) as listener:
+        async with serving_on(sock, app, bounds, context=context, stranger=stranger) as listener:
             yield listener
 
 
 @asynccontextmanager
 async def serving_on(
-    sock: socket.socket, app: web.Application, bounds: Bounds | None = None, *, context: ssl.SSLContext | None = None
+    sock: socket.socket,
+    app: web.Application,
+    bounds: Bounds | None = None,
+    *,
+    context: ssl.SSLContext | None = None,
+    stranger: Stranger | None = None,
 ) -> AsyncIterator[Listener]:
     """Serve `app` for the length of the context on a socket from `listening`, which goes on listening afterwards."""
     async with AsyncExitStack() as stack:
         runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_WITHIN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        listener = Listener(runner, sock, context, bounds or Bounds())
+        listener = Listener(runner, sock, context, bounds or Bounds(), stranger)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(listener.run())
             try:

@@ -115,9 +115,11 @@ class Permit:
     service: str
     state: PermitState
     since: Instant
-    """When it was first wanted, or granted."""
+    """When it was first wanted, or granted. To want it by force is another want."""
     reason: Reason | None = None
     """Why it was refused."""
+    forced: bool = False
+    """It is wanted by force: no floor refuses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

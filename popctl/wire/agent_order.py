@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from popctl.model.observation import DrainEnd, IntentKind
@@ -97,6 +97,28 @@ def decode_order(body: bytes) -> Order:
         refuse_if_held=document.get("refuse_if_held", False),
         refuse_new=document.get("refuse_new", False),
     )
+
+
+def decode_end(written: Sequence[str], key: str = "?expires_s") -> float | None:
+    """Read in how many seconds an order ends, as it stands in a query; None, where nothing stands, is no end.
+
+    Raises:
+        OrderError: it is no such time.
+    """
+    if not written:
+        return None
+    found = _number(written[0]) if len(written) == 1 else None
+    problems = tuple(_expiry_problems(found, None, IntentKind.WITHDRAW))
+    if problems:
+        shown = show(written[0] if len(written) == 1 else list(written))
+        raise OrderError(tuple(replace(problem, key=key, found=shown) for problem in problems))
+    return float(str(found))
+
+
+def early_end(expires_s: float, key: str) -> FieldProblem:
+    """Say that an order would end before the service is withdrawn."""
+    problem = "comes before the drain is over: the service would never be withdrawn"
+    return FieldProblem(key=key, found=show(expires_s), problem=problem, remedy="make it longer")
 
 
 def reason_problem(reason: object, key: str = "reason") -> FieldProblem | None:
@@ -199,8 +221,7 @@ def _expiry_problems(expires_s: object, drain_s: object, kind: object) -> Iterat
         remedy = "leave it out to let the order stand until it is lifted"
         yield FieldProblem(key="expires_s", found=show(expires_s), problem="past", remedy=remedy)
     elif _is_duration(drain_s) and float(str(expires_s)) <= float(str(drain_s)):
-        problem = "comes before the drain is over: the service would never be withdrawn"
-        yield FieldProblem(key="expires_s", found=show(expires_s), problem=problem, remedy="make it longer")
+        yield early_end(float(str(expires_s)), "expires_s")
 
 
 _ONLY_FOR_WITHDRAW = {
@@ -228,6 +249,13 @@ def _end_problems(then: object, drain_s: object, kind: object) -> Iterator[Field
     elif then == DrainEnd.CUT and not drain_s:
         remedy = "say when with drain_s (--for), or leave it out"
         yield FieldProblem(key="then", found=show(then), problem="a cut needs a deadline", remedy=remedy)
+
+
+def _number(text: str) -> object:
+    try:
+        return json.loads(text) if text == text.strip() else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_duration(value: object, most_s: float = MAX_DRAIN_S) -> bool:

@@ -17,7 +17,7 @@ class AuditLine:
     unix_s: float
     owner: str
     action: str
-    """`place`, `lift`, `reset`, `expire`, `refused`, or `doctor`: kernel settings were mended."""
+    """`place`, `extend`, `lift`, `reset`, `expire`, `refused`, or `doctor`: kernel settings were mended."""
     what: str
     """Kind and targets; of a refused order what could be read of it, and why it was refused."""
     reason: str | None

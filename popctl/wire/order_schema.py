@@ -26,6 +26,7 @@ REASON_SCHEMA: Final[JsonSchema] = {
     "maxLength": MAX_REASON_CHARACTERS,
     "description": "Printable characters on one line, not only spaces.",
 }
+END_SCHEMA: Final[JsonSchema] = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_EXPIRY_S}
 _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_DRAIN_S}
 _FORCE: Final = {"type": "boolean", "description": "Go on against the interlock (drain) or the guard (withdraw)."}
 
@@ -50,9 +51,7 @@ ORDER_SCHEMA: Final[JsonSchema] = {
             drain_s=_SECONDS | {"description": "Graceful shutdown (RFC 8326) is announced this long first."},
             then={"const": DrainEnd.WAIT.value},
             expires_s={
-                "type": "number",
-                "exclusiveMinimum": 0,
-                "maximum": MAX_EXPIRY_S,
+                **END_SCHEMA,
                 "description": "From so many seconds on the order means nothing any more; left out: until it is lifted."
                 " Later than `drain_s`.",
             },

@@ -31,4 +31,5 @@ class WithdrawPreview:
 
     services: tuple[ServicePreview, ...]
     landing: LandingStatus | None = None
-    """Where the load of the whole PoP would land; null: load steers nothing here, or nobody wrote a playbook."""
+    """Where the load of the whole PoP would land; or why that is not known; null: no fleet, or load steers
+    other services."""

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from popctl.core import guard
-from popctl.core.guard import Permission, Ruling, Withdrawal
+from popctl.core.guard import Cause, Permission, Ruling, Withdrawal
 from popctl.fleet.ledger import Ledger
 from popctl.fleet.line import Snapshot, Write
 from popctl.fleet.store import MemoryStore
+from popctl.fleet.target import Pace
 from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, Member, PermitState, Record, Stance
-from popctl.model.instant import Instant
+from popctl.model.instant import NEVER, Instant
 from popctl.model.reason import Reason
 from tests.property.guard_world import Rules, Timed
 
@@ -44,6 +45,50 @@ def _permit_is_enough(wanted: Withdrawal, policy: FloorPolicy | None, view: Flee
     if permit is not None and permit.state is PermitState.HELD:
         return Ruling(permission=Permission.ALLOW, reason=Reason.PERMITTED, ask=True)
     return ruling
+
+
+def _operator_goes(wanted: Withdrawal, policy: FloorPolicy | None, view: FleetView, now: Instant) -> Ruling:
+    """Let an operator go without force, whatever is left."""
+    ruling = guard.judge(wanted, policy, view, now)
+    return replace(ruling, permission=Permission.ALLOW) if wanted.cause is Cause.OPERATOR else ruling
+
+
+def _load_needs_no_permit(wanted: Withdrawal, policy: FloorPolicy | None, view: FleetView, now: Instant) -> Ruling:
+    """Take a withdraw for load for one that harms nobody."""
+    return (_by_sight if wanted.cause is Cause.LOAD else guard.judge)(wanted, policy, view, now)
+
+
+def _never_settles(wanted: Withdrawal, policy: FloorPolicy | None, view: FleetView, now: Instant) -> Ruling:
+    """Believe in the others at once after an outage."""
+    return guard.judge(wanted, policy, replace(view, settled_at=-NEVER), now)
+
+
+def _force_tells_nobody(wanted: Withdrawal, policy: FloorPolicy | None, view: FleetView, now: Instant) -> Ruling:
+    """Leave by force before the store knows."""
+    ruling = guard.judge(wanted, policy, view, now)
+    return replace(ruling, permission=Permission.ALLOW) if wanted.forced else ruling
+
+
+def _without_region(wanted: Withdrawal, policy: FloorPolicy | None, view: FleetView, now: Instant) -> Ruling:
+    return guard.judge(wanted, None if policy is None else replace(policy, minimum_per_region={}), view, now)
+
+
+def _without_capacity(wanted: Withdrawal, policy: FloorPolicy | None, view: FleetView, now: Instant) -> Ruling:
+    return guard.judge(wanted, None if policy is None else replace(policy, minimum_capacity_ratio=None), view, now)
+
+
+class _GrantsInAnyRegion(Ledger):
+    """Grants whatever region empties."""
+
+    def __init__(self, pop: str, incarnation: str, policy: FloorPolicy, pace: Pace | None = None) -> None:
+        super().__init__(pop, incarnation, replace(policy, minimum_per_region={}), pace)
+
+
+class _GrantsAnyCapacity(Ledger):
+    """Grants whatever the others can carry."""
+
+    def __init__(self, pop: str, incarnation: str, policy: FloorPolicy, pace: Pace | None = None) -> None:
+        super().__init__(pop, incarnation, replace(policy, minimum_capacity_ratio=None), pace)
 
 
 class _NoFence(Ledger):
@@ -143,6 +188,14 @@ MUTANTS = {
     "no permits": Mutant(Rules(judge=_by_sight)),
     "no permit for local certainty": Mutant(Rules(judge=_certain_needs_no_permit)),
     "no evidence": Mutant(Rules(judge=_permit_is_enough)),
+    "operator needs no permit": Mutant(Rules(judge=_operator_goes)),
+    "load needs no permit": Mutant(Rules(judge=_load_needs_no_permit)),
+    "no settling": Mutant(Rules(judge=_never_settles)),
+    "force tells nobody": Mutant(Rules(judge=_force_tells_nobody)),
+    "evidence without regions": Mutant(Rules(judge=_without_region)),
+    "evidence without capacity": Mutant(Rules(judge=_without_capacity)),
+    "permits without regions": Mutant(Rules(ledger=_GrantsInAnyRegion)),
+    "permits without capacity": Mutant(Rules(ledger=_GrantsAnyCapacity)),
     "no fence": Mutant(Rules(ledger=_NoFence)),
     "fence not renewed": Mutant(Rules(ledger=_LeavesQuietly)),
     "fence believed unseen": Mutant(Rules(ledger=_TrustsFence)),

@@ -34,6 +34,10 @@ _SOMETIMES = {
     World.notice: 2,
     World.heal: 2,
     World.recover: 4,
+    World.operate: 2,
+    World.release: 2,
+    World.heat: 2,
+    World.cool: 1,
     World.crash_agent: 1,
     World.restart: 2,
     World.jump: 2,
@@ -67,6 +71,10 @@ class Schedule:
     table: int
     share: float
     steps: Sequence[int]
+    settle_s: float = 0.0
+    region_floor: int = 0
+    """PoPs of each of two regions; 0: regions do not matter."""
+    capacity_ratio: float | None = None
 
     @classmethod
     def of(cls, seed: int, length: int) -> Schedule:
@@ -75,11 +83,29 @@ class Schedule:
         size = rng.choice((2, 2, 3, 3, 3, 4, 5))
         floor = rng.choice((1, size - 1, rng.randint(1, size - 1)))
         steps = array("H", rng.randbytes(2 * length))
-        return cls(size, floor, rng.randrange(len(TABLES)), rng.choice((0.3, 1.0, 1.0)), steps)
+        return cls(
+            size,
+            floor,
+            rng.randrange(len(TABLES)),
+            rng.choice((0.3, 1.0, 1.0)),
+            steps,
+            settle_s=rng.choice((0.0, 0.0, 3.0)),
+            region_floor=rng.choice((0, 0, 1)) if size > 2 else 0,
+            capacity_ratio=rng.choice((None, None, None, 1.0)),
+        )
 
     def run(self, rules: Rules = REAL, *, story: bool = False) -> World:
         """Let it happen. Raises `FloorBrokenError`; with `story`, the world has told what happened."""
-        world = World(self.size, self.floor, rules, share=self.share, story=story)
+        world = World(
+            self.size,
+            self.floor,
+            rules,
+            share=self.share,
+            settle_s=self.settle_s,
+            region_floor=self.region_floor,
+            capacity_ratio=self.capacity_ratio,
+            story=story,
+        )
         try:
             return world.run(self.steps, TABLES[self.table])
         except FloorBrokenError as broken:

@@ -2,13 +2,15 @@
 
 A schedule is a list of small integers; each one is a step that happens to one PoP. Messages are separate steps: a write
 reaches the store, its answer comes back, events of the watch arrive, or all of that does not happen, or much later. So
-do failures of backends, partitions, crashes of agents and hosts, lost BGP sessions, ended leases and jumping clocks.
+do failures of backends, orders with and without a drain or force, load, partitions, crashes of agents and hosts, lost
+BGP sessions, ended leases and jumping clocks.
 
 Every controller withdraw is checked against what is really so, which no agent can see.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cache
 from ipaddress import ip_network
@@ -16,12 +18,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from popctl.core import guard
 from popctl.core.guard import Cause, Permission, Withdrawal
-from popctl.fleet.ledger import Ledger
+from popctl.fleet.ledger import BRIEF_S, Ledger
 from popctl.fleet.line import Change, Entry, Snapshot
 from popctl.fleet.store import MemoryStore, Stored
 from popctl.model.fleet import FleetWish, FloorPolicy, PopReport, Record, ServiceReport, Stance
+from popctl.model.load import PopLoad, Resource
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
+from tests.property.guard_truth import SERVICE, FloorBrokenError, check_evidence, check_grant, known_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
     from popctl.fleet.line import Write
     from popctl.model.fleet import FleetView
 
-SERVICE = "vpn"
 TTL_S = 10.0
 PREFIX = (ip_network("198.51.100.0/24"),)
 NAMES = tuple("abcdef")
@@ -39,10 +42,25 @@ GOOD = ServiceReport(
     service=SERVICE, announce=Announce.NORMAL, announced=PREFIX, healthy=2, needed=1, good=True, reason=Reason.HEALTHY
 )
 SILENT = replace(GOOD, announced=())
+DRAINS_S = (0.0, 0.0, 4.0, 120.0)
+"""The last one outlives every schedule: a permit that is held for a long time before it is used."""
 
 
-class FloorBrokenError(AssertionError):
-    """Fewer PoPs than the floor announce, because of what controllers did."""
+@cache
+def _load(name: str) -> PopLoad:
+    """Each PoP carries another load, and all carry the same: the floor of two regions is not that of capacity."""
+    used = {Resource.SESSIONS: 0.3 + 0.1 * NAMES.index(name)}
+    return PopLoad(level=0, announcing=True, used=used, peak=used, capacity={Resource.SESSIONS: 1.0}, at=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An operator's withdraw."""
+
+    since: float
+    """On the PoP's clock, as is the end of the drain."""
+    drain_until: float
+    forced: bool
 
 
 @dataclass(frozen=True)
@@ -87,6 +105,13 @@ class PopInTheBox:
     bad_since: float | None = None
     certain: bool = False
     stage: str = ""
+    order: Order | None = None
+    hot_since: float | None = None
+    """Load wants it withdrawn."""
+    down_since: float | None = None
+    """On its own clock: without the store."""
+    settled_at: float = 0.0
+    """On its own clock: when the others have had time to speak after an outage."""
     bgp: bool = True
     carried: bool = True
     left: bool = False
@@ -100,6 +125,10 @@ class PopInTheBox:
     @property
     def announced(self) -> bool:
         return self.carried and self.bgp
+
+    @property
+    def region(self) -> str:
+        return region_of(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,11 +149,18 @@ Act: TypeAlias = "Callable[[World, PopInTheBox, int], None]"
 def _start(size: int) -> dict[str, Record]:
     return {
         name: Record(
-            report=PopReport(pop=name, region="r", services={SERVICE: GOOD}, incarnation=f"{name}0"),
+            report=PopReport(
+                pop=name, region=region_of(name), services={SERVICE: GOOD}, load=_load(name), incarnation=f"{name}0"
+            ),
             stances={SERVICE: Stance.DUTY},
         )
         for name in NAMES[:size]
     }
+
+
+def region_of(name: str) -> str:
+    """Return where a PoP is: they take turns."""
+    return "rs"[NAMES.index(name) % 2]
 
 
 class World:
@@ -138,13 +174,20 @@ class World:
         *,
         share: float = 0.5,
         settle_s: float = 0.0,
+        region_floor: int = 0,
+        capacity_ratio: float | None = None,
         story: bool = False,
     ) -> None:
         self.now = 1000.0
         self.floor = floor
         self.rules = rules
         self.policy = FloorPolicy(
-            minimum_announcing=floor, common_cause_share=share, standing_share=0.5, settle_s=settle_s
+            minimum_announcing=floor,
+            minimum_per_region=dict.fromkeys("rs", region_floor) if region_floor else {},
+            minimum_capacity_ratio=capacity_ratio,
+            common_cause_share=share,
+            standing_share=0.5,
+            settle_s=settle_s,
         )
         self.store: MemoryStore[Timed] = rules.store()
         self.floating: list[Request] = []
@@ -157,6 +200,8 @@ class World:
             leases[name] = self.store.grant(TTL_S, self.now)
             self.store.commit(name, Timed(record, self.now), leases[name], replaces=0)
         self.pops = [self._pop(name, leases[name]) for name in NAMES[:size]]
+        # The fleet has been up for a while when a schedule begins.
+        self.now += settle_s
 
     def _pop(self, name: str, lease: int) -> PopInTheBox:
         pop = PopInTheBox(
@@ -194,19 +239,22 @@ class World:
         permits: frozenset[str] = frozenset()
         standing = permits
         allowed = False
-        if pop.bad_since is not None:
-            ruling = self.rules.judge(self._withdrawal(pop), self.policy, view, now)
+        wanted = self._withdrawal(pop, now)
+        if wanted is not None:
+            ruling = self.rules.judge(wanted, self.policy, view, now)
             permits = frozenset((SERVICE,)) if ruling.ask else permits
-            allowed = pop.carried and ruling.permission is Permission.ALLOW
+            drained = pop.order is None or now >= pop.order.drain_until
+            allowed = pop.carried and drained and ruling.permission is Permission.ALLOW
             self.held += ruling.permission is Permission.HOLD
-            self._tell(f"{ruling.permission} ({ruling.reason})")
+            self._tell(f"{wanted.cause}: {ruling.permission} ({ruling.reason})")
         elif pop.announced:
-            ready = guard.wants_standing(report.services[SERVICE], pop.name, "r", self.policy, view, now)
+            ready = guard.wants_standing(report.services[SERVICE], pop.name, pop.region, self.policy, view, now)
             permits = standing = frozenset((SERVICE,)) if ready else permits
-        pop.ledger.wish(FleetWish(report=report, permits=permits, standing=standing), now)
-        if allowed:
-            self._withdraw(pop, view, now)
-        elif pop.bad_since is None and not pop.carried:
+        forced = permits if wanted is not None and wanted.forced else frozenset()
+        pop.ledger.wish(FleetWish(report=report, permits=permits, standing=standing, forced=forced), now)
+        if wanted is not None and allowed:
+            self._withdraw(pop, wanted, view, now)
+        elif wanted is None and not pop.carried:
             pop.carried, pop.left = True, False
             self._tell("announces")
         self._send(pop, now)
@@ -215,43 +263,69 @@ class World:
         service = GOOD if pop.announced else SILENT
         if pop.bad_since is not None:
             service = replace(service, good=False, bad_since=pop.bad_since, stage=pop.stage, certain=pop.certain)
-        return PopReport(pop=pop.name, region="r", services={SERVICE: service}, incarnation=pop.incarnation)
-
-    def _withdrawal(self, pop: PopInTheBox) -> Withdrawal:
-        return Withdrawal(
+        return PopReport(
             pop=pop.name,
-            region="r",
-            service=SERVICE,
-            cause=Cause.HEALTH,
-            carried=pop.carried,
-            bad_since=pop.bad_since or 0.0,
-            stage=pop.stage,
-            certain=pop.certain,
+            region=pop.region,
+            services={SERVICE: service},
+            load=_load(pop.name),
+            incarnation=pop.incarnation,
         )
 
-    def _withdraw(self, pop: PopInTheBox, view: FleetView, now: float) -> None:
-        pop.carried, pop.left = False, True
-        self.withdraws += 1
+    def _withdrawal(self, pop: PopInTheBox, now: float) -> Withdrawal | None:
+        """Return what the agent wants: an order beats health, and load has the last word."""
+        if pop.order is not None:
+            cause, since, forced = Cause.OPERATOR, pop.order.since, pop.order.forced
+        elif pop.bad_since is not None:
+            cause, since, forced = Cause.HEALTH, pop.bad_since, False
+        elif pop.hot_since is not None:
+            cause, since, forced = Cause.LOAD, pop.hot_since, False
+        else:
+            return None
+        return Withdrawal(
+            pop=pop.name,
+            region=pop.region,
+            service=SERVICE,
+            cause=cause,
+            carried=pop.carried,
+            bad_since=min(since, now),
+            stage=pop.stage if pop.bad_since is not None else "",
+            certain=pop.certain,
+            forced=forced,
+        )
+
+    def _withdraw(self, pop: PopInTheBox, wanted: Withdrawal, view: FleetView, now: float) -> None:
+        pop.carried = False
         self._tell("withdraws")
-        staying = sum(not one.left for one in self.pops)
-        if staying < self.floor:
-            raise FloorBrokenError(f"{staying} of {len(self.pops)} not withdrawn by a controller, floor {self.floor}")
-        counted = {name for name, member in view.members.items() if name != pop.name and member.counts(SERVICE)}
-        evidence = len(counted & self._on_duty_at(view.revision))
-        if evidence < self.floor:
-            raise FloorBrokenError(f"{pop.name} had evidence of only {evidence} others")
+        if wanted.forced:
+            # An operator's doing: no controller is to blame for what is left. But the others have to be told first.
+            self._check_told(pop, wanted, now)
+            return
+        pop.left = True
+        self.withdraws += 1
+        self._check_staying(pop)
+        check_evidence(self.policy, self.store, pop.name, pop.region, view)
         if now - view.current_at > self.policy.view_age_bound_s:
             raise FloorBrokenError(f"{pop.name} believed a view of {now - view.current_at:.1f} s")
         if view.revision < pop.sent.get(view.current_at, 0):
             raise FloorBrokenError(f"the view of {pop.name} is older than it says")
+        if pop.connected and now < pop.settled_at and wanted.cause is not Cause.OPERATOR and not wanted.certain:
+            raise FloorBrokenError(f"{pop.name} believed a view that has not settled")
 
-    def _on_duty_at(self, revision: int) -> set[str]:
-        """Return who was on duty by the store's own log."""
-        known: dict[str, Stance] = {}
-        for one in self.store.log:
-            if one.pop is not None and one.revision <= revision:
-                known[one.pop] = one.stored.value.record.stance(SERVICE) if one.stored else Stance.OUT
-        return {name for name, stance in known.items() if stance is Stance.DUTY}
+    def _check_staying(self, pop: PopInTheBox) -> None:
+        staying = [one for one in self.pops if not one.left]
+        near = sum(one.region == pop.region for one in staying)
+        if len(staying) < self.floor:
+            raise FloorBrokenError(
+                f"{len(staying)} of {len(self.pops)} not withdrawn by a controller, floor {self.floor}"
+            )
+        if near < self.policy.minimum_per_region.get(pop.region, 0):
+            raise FloorBrokenError(f"{near} in {pop.region} not withdrawn by a controller")
+
+    def _check_told(self, pop: PopInTheBox, wanted: Withdrawal, now: float) -> None:
+        record = known_at(self.store, self.store.revision).get(pop.name)
+        counted_on = record is not None and record.stance(SERVICE) is Stance.DUTY
+        if counted_on and pop.connected and now < wanted.bad_since + self.policy.permit_wait_s:
+            raise FloorBrokenError(f"{pop.name} left by force at once, and the others count on it")
 
     def _send(self, pop: PopInTheBox, now: float) -> None:
         if pop.connected and pop.request is None and pop.answer is None:
@@ -284,6 +358,8 @@ class World:
         except KeyError:
             return -1
         self._tell("refused by the store" if revision is None else f"stored as {revision}")
+        if revision is not None and write.fence is not None:
+            check_grant(self.policy, self.store, request.pop, region_of(request.pop))
         return self._snapshot(self._named(request.pop)) if revision is None else revision
 
     def answer(self, pop: PopInTheBox, _: int) -> None:
@@ -338,9 +414,12 @@ class World:
         if pop.request is not None:
             self.floating.append(pop.request)
         pop.request = pop.answer = None
+        now = self.now + pop.offset_s
+        if pop.connected:
+            pop.down_since = now
         pop.connected = False
         if pop.alive:
-            pop.ledger.disconnected("test", self.now)
+            pop.ledger.disconnected("test", now)
 
     def connect(self, pop: PopInTheBox, _: int) -> None:
         if not pop.alive or pop.cut or pop.connected:
@@ -353,6 +432,8 @@ class World:
 
     def _read_all(self, pop: PopInTheBox) -> None:
         now = self.now + pop.offset_s
+        if pop.down_since is not None and now > pop.down_since + BRIEF_S:
+            pop.settled_at = now + self.policy.settle_s
         pop.sent.setdefault(now, self.store.revision)
         pop.cursor = len(self.store.log)
         pop.ledger.connected(self._snapshot(pop), asked_at=now, now=now)
@@ -374,6 +455,24 @@ class World:
     def recover(self, pop: PopInTheBox, _: int) -> None:
         pop.bad_since = None
         pop.certain = False
+
+    def operate(self, pop: PopInTheBox, x: int) -> None:
+        """Let an operator order a withdraw: after a drain or at once, and rarely by force."""
+        if pop.order is None:
+            now = self.now + pop.offset_s
+            pop.order = Order(now, now + DRAINS_S[x & 3], forced=x & 28 == 0)
+
+    def release(self, pop: PopInTheBox, _: int) -> None:
+        """Cancel the order."""
+        pop.order = None
+
+    def heat(self, pop: PopInTheBox, _: int) -> None:
+        """Let load come to the point where it wants the PoP withdrawn."""
+        if pop.hot_since is None:
+            pop.hot_since = self.now + pop.offset_s
+
+    def cool(self, pop: PopInTheBox, _: int) -> None:
+        pop.hot_since = None
 
     def cut(self, pop: PopInTheBox, x: int) -> None:
         """Partition this PoP from the store, and sometimes all of them: the store is down."""
@@ -413,8 +512,15 @@ class World:
         pop.ledger = self.rules.ledger(pop.name, pop.incarnation, self.policy)
         pop.alive, pop.lease, pop.offset_s = True, 0, float(x)
         pop.sent = {}
+        now = self.now + pop.offset_s
+        # An agent that starts cannot know for how long it was away.
+        pop.down_since = -math.inf
+        pop.hot_since = None
         if pop.bad_since is not None:
-            pop.bad_since = self.now + pop.offset_s
+            pop.bad_since = now
+        if pop.order is not None:
+            # On disk; its drain goes on from the wall clock, and ends here at once.
+            pop.order = replace(pop.order, since=now, drain_until=now)
 
     def lose_bgp(self, pop: PopInTheBox, _: int) -> None:
         pop.bgp = False

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from popctl.model.observation import IntentKind
 from popctl.wire.agent_api import Check, Intents, OrderReply, Problem, Status, WhoAmI, Why, decode, encode
-from popctl.wire.agent_order import MAX_DRAIN_S, Order, OrderError, decode_order, encode_order
+from popctl.wire.agent_order import MAX_DRAIN_S, MAX_EXPIRY_S, Order, OrderError, decode_end, decode_order, encode_order
 from popctl.wire.audit_api import AuditTail, tail
 from popctl.wire.errors import WireError
 
@@ -118,3 +118,12 @@ def test_thousands_of_wrong_keys_do_not_become_an_answer_of_megabytes() -> None:
 def test_answer_of_a_newer_agent_is_read_without_what_is_not_known() -> None:
     body = json.dumps({"healthy": True, "turning": True, "connected": True, "turned_s": 0.1, "later": [1]}).encode()
     assert decode(body, Check) == Check(healthy=True, turning=True, connected=True, turned_s=0.1)
+
+
+@given(written=st.lists(st.text(max_size=20) | anything.map(json.dumps), max_size=2))
+def test_garbage_raises_only_order_error_from_an_end(written: list[str]) -> None:
+    try:
+        found = decode_end(written)
+    except OrderError:
+        return
+    assert found is None if not written else 0.0 < float(str(found)) <= MAX_EXPIRY_S

@@ -26,12 +26,15 @@ ENOUGH = 20_000
 """A mutant that survives this many schedules counts as not found."""
 
 SCHEDULES = st.builds(
-    lambda size, floor, table, share, steps: Schedule(size, min(floor, size - 1), table, share, steps),
+    lambda size, floor, table, share, steps, **more: Schedule(size, min(floor, size - 1), table, share, steps, **more),
     st.integers(2, 5),
     st.integers(1, 4),
     st.integers(0, len(TABLES) - 1),
     st.sampled_from((0.3, 1.0)),
     st.lists(st.integers(0, 2**16 - 1), max_size=80),
+    settle_s=st.sampled_from((0.0, 3.0)),
+    region_floor=st.sampled_from((0, 1)),
+    capacity_ratio=st.sampled_from((None, 1.0)),
 )
 
 
@@ -58,8 +61,8 @@ def test_the_property_finds_a_safeguard_that_is_missing(name: str) -> None:
     assert len(fewest.steps) < STEPS
     with pytest.raises(FloorBrokenError) as broken:
         fewest.run(rules, story=True)
-    # What a developer would see: who did what, in order.
-    assert any("withdraws" in line for line in broken.value.__notes__)
+    # What a developer would see: who did what, in order; up to a withdraw, or to the permit that would allow one.
+    assert any("withdraws" in line or "sends permit" in line for line in broken.value.__notes__)
     fewest.run(REAL)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from popctl.agent.journal import Journal
 from popctl.agent.replay import replay
-from popctl.model.fleet import FloorPolicy
+from popctl.model.fleet import FloorPolicy, Stance
 from popctl.model.meter import DaemonDied
 from popctl.model.observation import IntentKind
 from popctl.model.pop import Announce
@@ -156,6 +156,19 @@ def test_an_order_that_would_empty_the_fleet_is_held_and_force_carries_it_out() 
     fleet.run_to(52.0)
     assert fleet.pops["fra"].now() == (WITHDRAWN, Reason.OPERATOR_WITHDRAW, False)
     assert not fleet.pops["fra"].announces
+
+
+def test_nobody_counts_on_a_pop_any_more_when_it_leaves_by_force_however_long_it_was_held_before() -> None:
+    fleet = serving("ams", "fra", "lon", until=100.0, policy=FloorPolicy(minimum_announcing=2))
+    fleet.pops["ams"].story.orders_withdraw(30.0)
+    fleet.pops["fra"].story.orders_withdraw(40.0)
+    fleet.run_to(49.0)
+    assert fleet.pops["fra"].now() == (DEPREFERRED, Reason.FLEET_FLOOR, True)
+    fleet.pops["fra"].story.orders_withdraw(50.0, forced=True)
+    while fleet.pops["fra"].now()[0] is not WITHDRAWN:
+        assert fleet.now < 52.0
+        fleet.run_to(fleet.now + 0.02)
+    assert fleet.store.records["fra"].value.stance("vpn") is Stance.PERMIT
 
 
 def test_a_drain_asks_for_its_permit_at_its_beginning_and_stays_drained_while_held() -> None:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 from popctl.agent.stop import Ending, stop
-from popctl.fleet.client import StoreFleet
-from popctl.fleet.memory import MemoryHub, MemoryLine
-from popctl.model.fleet import FloorPolicy, Stance
-from popctl.model.floor import FleetSettings
-from popctl.model.observation import Outcome
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
 from popctl.wire.agent_api import OrderReply, Problem, decode
@@ -24,48 +19,11 @@ from popctl.wire.fleet_api import FleetStatus
 from tests.eventually import eventually_async
 from tests.unit.agent import api_rig
 from tests.unit.agent.api_rig import TestedAgent
+from tests.unit.agent.fleet_rig import all_refuse, decided, two
 
-POLICY = FloorPolicy(permit_wait_s=0.2)
 PROOF_S = 0.1
 Stopping: TypeAlias = tuple[asyncio.Queue[signal.Signals], asyncio.Task[Ending]]
 """The signals of an agent that is stopping, and how it ends."""
-
-
-@asynccontextmanager
-async def member(name: str, run_dir: Path, hub: MemoryHub) -> AsyncIterator[TestedAgent]:
-    folder = run_dir / name
-    folder.mkdir()
-    settings = FleetSettings(name="test", region="eu", endpoints=("http://192.0.2.5:2379",), floor=POLICY)
-    pop = replace(api_rig.small_pop(folder), name=name, fleet=settings)
-    fleet = StoreFleet(name, f"{name}-1", MemoryLine(name, hub), POLICY)
-    async with api_rig.healthy(pop, fleet) as agent:
-        yield agent
-
-
-@asynccontextmanager
-async def two(tmp_path: Path) -> AsyncIterator[tuple[TestedAgent, TestedAgent]]:
-    """Two PoPs that know of each other."""
-    hub = MemoryHub(time.monotonic)
-    async with member("ams", tmp_path, hub) as ams, member("fra", tmp_path, hub) as fra:
-        for agent in (ams, fra):
-            await eventually_async(lambda agent=agent: known(agent) == {"ams", "fra"})
-        yield ams, fra
-
-
-def known(agent: TestedAgent) -> set[str]:
-    members = agent.world.view().fleet.members
-    return {name for name, one in members.items() if one.record.stance("vpn") is not Stance.OUT}
-
-
-def decided(agent: TestedAgent) -> tuple[Announce, Reason, bool]:
-    assert agent.loop.decision is not None
-    (service,) = agent.loop.decision.desired.services
-    return service.announce, service.reason, service.held
-
-
-def all_refuse(agent: TestedAgent) -> None:
-    for number in agent.pop.backends:
-        agent.observe(number, Outcome.FAIL, Reason.REFUSED)
 
 
 async def test_the_second_of_two_pops_to_lose_its_backends_is_held(tmp_path: Path) -> None:
@@ -91,6 +49,10 @@ async def test_a_withdraw_that_would_be_held_is_refused_where_that_was_asked_for
         assert (answer.status, problem.code) == (409, "held")
         assert preview["services"][0]["verdict"] in problem.detail
         assert (fra.store.intents, fra.announced()) == ((), {"vpn": Announce.NORMAL})
+        assert not fra.store.path.exists()
+        (line,) = map(json.loads, fra.store.path.with_name("audit.jsonl").read_bytes().splitlines())
+        assert (line["action"], line["code"], line["reason"], line["before"]) == ("refused", "held", "test", [])
+        assert preview["services"][0]["verdict"] in line["refusal"]
         assert (await client.post("/v1/intents", json=order | {"force": True})).status == 200
 
 

@@ -111,6 +111,35 @@ async def test_without_a_good_certificate_the_handshake_is_refused(
         assert remote is not None
         await eventually_async(lambda: remote.refused_handshakes >= 1)
         assert here.unchanged()
+        line, *_ = await eventually_async(here.audited)
+    assert (line["action"], line["owner"], line["reason"]) == ("refused", "address:127.0.0.1", None)
+    assert (line["code"], line["request"], line["orders"]) == ("no-certificate", "TLS handshake", 0)
+    assert "certificate" in str(line["refusal"])
+
+
+async def test_all_who_have_no_good_certificate_fill_no_more_of_the_disk_than_one_caller(tmp_path: Path) -> None:
+    async with site(tmp_path, lambda: 1000.0) as here:
+        remote = here.agent.api.remote
+        assert remote is not None
+        for _ in range(61):
+            async with here.client(None) as client:
+                with pytest.raises(aiohttp.ClientError):
+                    await client.get("/v1/status")
+        await eventually_async(lambda: remote.refused_handshakes >= 61)
+        await eventually_async(lambda: len(here.audit_file.read_bytes().splitlines()) >= 60)
+    assert len(here.audit_file.read_bytes().splitlines()) == 60
+
+
+async def test_who_does_not_speak_tls_is_counted_and_not_audited(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        remote = here.agent.api.remote
+        assert remote is not None
+        assert remote.port is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", remote.port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        await reader.read()
+        writer.close()
+        await eventually_async(lambda: remote.refused_handshakes == 1)
         assert not here.written()
 
 

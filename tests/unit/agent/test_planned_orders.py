@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import getpass
 import json
 import time
 from dataclasses import replace
@@ -19,6 +21,7 @@ from popctl.wire.preview_api import WithdrawPreview
 from tests.eventually import eventually_async
 from tests.unit.agent import api_rig
 
+EXTEND = "/v1/intents/withdraw/vpn/extend"
 ORDER = Intent(kind=IntentKind.WITHDRAW, target="vpn", reason="swap", owner="amy", created_unix_s=0.0)
 
 
@@ -60,6 +63,61 @@ async def test_an_extension_moves_only_the_end(tmp_path: Path) -> None:
     assert after.expires_unix_s is not None
     assert after.expires_unix_s > before.expires_unix_s + 3500
     assert after == replace(before, expires=after.expires, expires_unix_s=after.expires_unix_s)
+
+
+async def test_another_end_is_all_that_an_extension_changes_whoever_asks_and_why(tmp_path: Path) -> None:
+    pop = api_rig.small_pop(tmp_path)
+    IntentStore(pop.paths.state_file).save((replace(ORDER, created_unix_s=time.time(), drain_s=900.0, forced=True),))
+    async with api_rig.running(pop) as agent, api_rig.client_of(agent) as client:
+        (before,) = agent.store.intents
+        answer = await client.post(f"{EXTEND}?reason=late%20parts&expires_s=7200")
+        reply = decode(await answer.read(), OrderReply)
+        (after,) = agent.store.intents
+        assert after.expires_unix_s == pytest.approx(time.time() + 7200, abs=60)
+        assert after == replace(before, expires=after.expires, expires_unix_s=after.expires_unix_s)
+        assert (reply.intents[0].owner, reply.intents[0].reason, reply.intents[0].forced) == ("amy", "swap", True)
+        early = await client.post(f"{EXTEND}?reason=hurry&expires_s=600")
+        (problem,) = decode(await early.read(), Problem).problems
+        assert (problem.key, problem.found) == ("?expires_s", "600.0")
+        assert "before the drain is over" in problem.problem
+        assert agent.store.intents == (after,)
+        assert (await client.post(f"{EXTEND}?reason=no%20end")).status == 200
+        assert agent.store.intents == (before,)
+    line = json.loads((tmp_path / "audit.jsonl").read_bytes().splitlines()[0])
+    assert (line["action"], line["targets"], line["reason"]) == ("extend", ["vpn"], "late parts")
+    assert line["owner"] == getpass.getuser()
+    assert line["after"][0]["expires_unix_s"] == after.expires_unix_s
+
+
+async def test_an_order_that_was_cancelled_is_not_revived_by_an_extension(tmp_path: Path) -> None:
+    later_s = 0.0
+
+    def clock() -> float:
+        return time.monotonic() + later_s
+
+    pop = api_rig.small_pop(tmp_path)
+    async with api_rig.healthy(pop, api_clock=clock) as agent, api_rig.client_of(agent) as client:
+        await client.post("/v1/intents", json=api_rig.withdraw(expires_s=3600))
+        # Both at once: whichever is first, nothing stands afterwards.
+        cancel, _ = await asyncio.gather(
+            client.delete("/v1/intents/withdraw/vpn?reason=done"), client.post(f"{EXTEND}?reason=late&expires_s=7200")
+        )
+        assert (cancel.status, agent.store.intents) == (200, ())
+        late = await client.post(f"{EXTEND}?reason=late&expires_s=7200")
+        assert (late.status, decode(await late.read(), Problem).code) == (404, "no-order")
+        await client.post("/v1/intents", json=api_rig.withdraw(expires_s=60))
+        later_s = 61.0
+        expired = await client.post(f"{EXTEND}?reason=late&expires_s=7200")
+        assert (expired.status, decode(await expired.read(), Problem).code) == (404, "no-order")
+
+
+async def test_an_extension_of_all_moves_the_end_of_every_order_that_stands(tmp_path: Path) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
+        await client.post("/v1/intents", json=api_rig.withdraw(expires_s=60))
+        answer = await client.post("/v1/intents/withdraw/*/extend?reason=late&expires_s=7200")
+        (order,) = decode(await answer.read(), OrderReply).intents
+        assert order.expires_in_s == pytest.approx(7200, abs=60)
+        assert len(agent.store.intents) == 1
 
 
 @pytest.mark.parametrize("restarted", [False, True])

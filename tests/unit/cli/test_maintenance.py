@@ -15,6 +15,8 @@ import pytest
 from popctl.cli.durations import moment_of
 from popctl.cli.exits import Exit
 from popctl.cli.main import run
+from popctl.model.pop import Announce
+from tests import pops
 from tests.unit.agent import api_rig
 from tests.unit.cli.command_line import popctl
 
@@ -35,8 +37,10 @@ async def test_planned_work_is_ordered_shown_extended_and_cancelled(tmp_path: Pa
         )
         (order,) = longer.json["reply"]["intents"]
         assert 17_900 < order["expires_in_s"] <= 18_000
-        shown = await popctl("maintenance", "show", "vpn", socket=socket)
-        assert "late parts" in shown.out
+        # Why it takes longer is for the audit file; the order is still the one of whoever gave it, for his reason.
+        assert order["reason"] == "router swap"
+        told = await popctl("audit", "list", socket=socket)
+        assert "extend withdraw vpn; late parts" in told.out
         gone = await popctl("maintenance", "cancel", "vpn", "--reason", "done", socket=socket)
         assert (gone.code, gone.out) == (Exit.OK, "the order is lifted\n")
         await agent.until_announced()
@@ -82,16 +86,17 @@ async def test_no_time_at_all_is_not_for_ever(tmp_path: Path, order: tuple[str, 
 class Terminal(io.StringIO):
     """A terminal whose user takes ten minutes for an answer."""
 
-    def __init__(self, clock: list[float]) -> None:
+    def __init__(self, clock: list[float], answer: str = "y\n") -> None:
         super().__init__()
         self._clock = clock
+        self._answer = answer
 
     def isatty(self) -> bool:
         return True
 
     def readline(self, _: int | None = -1) -> str:
         self._clock[0] += 600.0
-        return "y\n"
+        return self._answer
 
 
 @pytest.mark.parametrize(("ahead_s", "left_s"), [(3600.0, 3000.0), (300.0, None)])
@@ -112,6 +117,51 @@ async def test_a_moment_does_not_move_while_the_operator_thinks(
         else:
             (intent,) = agent.store.intents
             assert intent.expires - time.monotonic() == pytest.approx(left_s, abs=30.0)
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "", "yesterday\n"])
+async def test_any_answer_but_yes_orders_nothing_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent:
+        monkeypatch.setattr(sys, "stdin", Terminal([0.0], answer))
+        monkeypatch.setattr(sys, "stderr", said := Terminal([0.0]))
+        words = ("withdraw", "--reason", "r", "--socket", str(agent.socket))
+        assert await asyncio.to_thread(run, words) == Exit.DECLINED
+        assert said.getvalue().endswith("go on? [y/N] popctl: nothing was ordered\n")
+        assert (agent.store.intents, agent.announced()) == ((), {"vpn": Announce.NORMAL})
+
+
+async def test_what_cannot_be_foreseen_stops_only_an_order_that_is_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent answers no more questions of this user, and takes orders all the same."""
+    standing = api_rig.healthy(api_rig.small_pop(tmp_path), api_clock=lambda: 1000.0)
+    async with standing as agent, api_rig.client_of(agent) as client:
+        for _ in range(100):
+            await client.get("/v1/whoami")
+        withdraw = ("withdraw", "--reason", "r", "--no-wait", "--socket", str(agent.socket))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", Terminal([0.0]))
+            patch.setattr(sys, "stderr", said := Terminal([0.0]))
+            assert await asyncio.to_thread(run, withdraw) == Exit.BUSY
+            assert "refused (too-many)" in said.getvalue()
+            assert agent.store.intents == ()
+        done = await popctl(*withdraw, "--yes", "--json")
+        assert (done.code, done.json["ordered"], done.json["preview"]) == (Exit.OK, True, None)
+        assert done.err.startswith("popctl: what will follow is not known: refused (too-many)")
+        assert len(agent.store.intents) == 1
+
+
+async def test_a_withdraw_that_refuses_new_sas_is_ordered_so_and_shown(tmp_path: Path) -> None:
+    async with api_rig.running(pops.balanced(api_rig.small_pop(tmp_path))) as agent:
+        words = ("withdraw", "vpn", "--reason", "r", "--drain", "15m", "--no-wait")
+        done = await popctl(*words, "--refuse-new", socket=agent.socket)
+        assert done.code == Exit.OK, done.err
+        (intent,) = agent.store.intents
+        assert intent.refuse_new
+        shown = await popctl("maintenance", "show", "vpn", socket=agent.socket)
+        assert "refuses new SAs" in shown.out
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def answer(wanted: Withdrawal, view: FleetView, policy: FloorPolicy | None = POL
     return ruling.permission, ruling.reason
 
 
+ASKED = Permit(service=SERVICE, state=PermitState.ASKED, since=NOW)
 A, B, C = ("a", member("a")), ("b", member("b")), ("c", member("c"))
 B_BAD = ("b", member("b", service=bad(NOW - 2, stage="ike")))
 B_LEFT = ("b", member("b", stance=Stance.PERMIT))
@@ -124,7 +125,17 @@ def test_force_waits_for_the_store_only_so_long_and_asks_no_floor() -> None:
     assert answer(forced, fleet(A)) == (Permission.NEED_PERMIT, Reason.PERMIT_PENDING)
     assert answer(forced, fleet(A, permit=PermitState.HELD)) == (Permission.ALLOW, Reason.FORCED)
     assert answer(forced, fleet(connected=False)) == (Permission.ALLOW, Reason.FORCED)
-    assert judge(forced, POLICY, fleet(A, permit=PermitState.ASKED), NOW + 1).permission is Permission.ALLOW
+    asked = replace(fleet(A), permits={SERVICE: replace(ASKED, since=NOW - 0.5, forced=True)})
+    assert answer(forced, asked) == (Permission.NEED_PERMIT, Reason.PERMIT_PENDING)
+    assert judge(forced, POLICY, asked, NOW + 0.5).permission is Permission.ALLOW
+
+
+@pytest.mark.parametrize("state", [PermitState.ASKED, PermitState.REFUSED])
+def test_a_permit_that_was_wanted_before_tells_nobody_of_the_force(state: PermitState) -> None:
+    forced = replace(FAILING, cause=Cause.OPERATOR, forced=True)
+    ruling = judge(forced, POLICY, fleet(A, permit=state), NOW + 3600 - 1)
+    assert (ruling.permission, ruling.reason) == (Permission.NEED_PERMIT, Reason.PERMIT_PENDING)
+    assert ruling.wake_at == NOW + 3600 - 1 + POLICY.permit_wait_s
 
 
 def test_an_order_of_an_operator_is_no_common_cause() -> None:
@@ -224,6 +235,14 @@ def using(name: str, sessions: float | None, capacity: float | None) -> tuple[st
     load = PopLoad(level=0, announcing=True, used=used, peak=used, capacity=limits, at=NOW)
     report = replace(plain.record.report, load=load)
     return name, replace(plain, record=replace(plain.record, report=report))
+
+
+def test_a_pop_whose_record_is_gone_is_missing_from_the_demand() -> None:
+    policy = FloorPolicy(minimum_capacity_ratio=1.0)
+    others = (using("b", 300.0, 500.0), using("c", 100.0, 500.0))
+    assert refusal(policy, using("a", 700.0, 1000.0), *others) is Reason.CAPACITY_FLOOR
+    assert refusal(policy, *others) is Reason.CAPACITY_UNKNOWN
+    assert refusal(FloorPolicy(), *others) is None
 
 
 @pytest.mark.parametrize(

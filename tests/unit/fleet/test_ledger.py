@@ -24,6 +24,11 @@ def entry(pop: str, revision: int, stance: Stance = Stance.DUTY, **changed: obje
     return Entry(record=record, created=revision, modified=revision)
 
 
+def in_region(found: Entry, region: str) -> Entry:
+    assert found.record is not None
+    return replace(found, record=replace(found.record, report=replace(found.record.report, region=region)))
+
+
 def snapshot(revision: int, *others: str, fence: int = 0) -> Snapshot:
     return Snapshot(revision=revision, fence=fence, entries={name: entry(name, 2) for name in others})
 
@@ -99,6 +104,20 @@ def test_a_grant_pins_no_more_records_than_a_transaction_may_compare() -> None:
     books = Books(*(f"p{number:03}" for number in range(500)))
     books.fails(1.0)
     assert len(books.write(1.0, 11).pins) == MAX_PINS
+
+
+def test_a_grant_in_a_large_fleet_pins_those_of_its_own_region_first() -> None:
+    """Its region has a floor of its own, and may come last by name."""
+    far = {f"p{number:03}": entry(f"p{number:03}", 2) for number in range(500)}
+    near = {name: in_region(entry(name, 3), "home") for name in ("y", "z")}
+    ledger = Ledger("a", "a-1", FloorPolicy(minimum_per_region={"home": 2}), PACE)
+    ledger.connected(Snapshot(revision=9, fence=0, entries={**far, **near}), asked_at=0.0, now=0.0)
+    own = replace(report("a", bad(0.0)), region="home")
+    ledger.wish(FleetWish(report=own, permits=VPN), 0.0)
+    write = ledger.next_write(0.0)
+    assert write is not None
+    assert len(write.pins) == MAX_PINS
+    assert dict(write.pins).items() >= {"y": 3, "z": 3, "p000": 2}.items()
 
 
 def test_without_room_the_pop_asks_and_stays_on_duty() -> None:
@@ -178,6 +197,25 @@ def test_a_refusal_that_is_older_than_the_watch_brings_nothing_back() -> None:
     books.ledger.changed([Change(revision=14, pop="b")], 1.1)
     books.ledger.refused(Snapshot(revision=13, fence=0, entries={"b": entry("b", 2)}), now=1.2)
     assert "b" not in books.ledger.view(1.2).members
+
+
+def test_events_that_are_older_than_a_refusal_bring_nobody_back() -> None:
+    """The refusal has read the whole store; the watch may be behind it."""
+    books = Books("b")
+    books.fails(1.0)
+    assert books.ledger.next_write(1.0) is not None
+    books.ledger.refused(Snapshot(revision=14, fence=13, entries={}), now=1.1)
+    late = [
+        Change(revision=11, pop="b", entry=entry("b", 11)),
+        Change(revision=12, pop="a", entry=entry("a", 12, Stance.PERMIT)),
+        Change(revision=13, pop="b"),
+    ]
+    for change in late:
+        books.ledger.changed([change], 1.2)
+        view = books.ledger.view(1.2)
+        assert (dict(view.members), books.permit()) == ({}, PermitState.REFUSED)
+    books.ledger.changed([Change(revision=15, pop="b", entry=entry("b", 15))], 1.3)
+    assert "b" in books.ledger.view(1.3).members
 
 
 def test_the_echo_of_a_write_proves_that_the_view_is_current() -> None:
