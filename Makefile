@@ -31,7 +31,7 @@ check: setup ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@MYPYPATH=exabgp/relay $(BIN)/mypy --strict --config-file= exabgp/relay/*.py
+	@MYPYPATH=exabgp/relay $(BIN)/mypy --strict --config-file= exabgp/launch.py exabgp/relay/*.py
 	@$(BIN)/lint-imports
 
 format: setup ## rewrite the code in the house format

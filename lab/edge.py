@@ -13,6 +13,7 @@ GROUP = "edge"
 PYTHON = "/opt/popctl/.venv/bin/python"
 CONFIG = "/etc/popctl/popctl.yaml"
 AGENT, EXABGP = "agent", "exabgp"
+_LAUNCHER = "/opt/popctl/exabgp/launch.py"
 _RENDERED = "/run/popctl/exabgp"
 _EXABGP_ENVIRONMENT = {"EXABGP_ENVFILE": f"{_RENDERED}/exabgp.ini"}
 _PYTHON_ENVIRONMENT = {"PYTHONPATH": "/opt/popctl", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -39,7 +40,7 @@ def start_exabgp(driver: Driver, node: str) -> None:
     Raises:
         NodeError: it runs already, or the node does not run.
     """
-    argv = [PYTHON, "-m", "exabgp", "server", f"{_RENDERED}/exabgp.conf"]
+    argv = [PYTHON, "-I", _LAUNCHER, "server", f"{_RENDERED}/exabgp.conf"]
     daemons.start(driver, node, EXABGP, argv, env=_EXABGP_ENVIRONMENT)
 
 

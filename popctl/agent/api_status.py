@@ -69,6 +69,7 @@ class Reporter:
             uptime_s=now - self._started_at,
             config_digest=self._build.config_digest,
             connected=view.actual.connected,
+            exabgp_problem=view.actual.problem,
             inherited=view.actual.inherited,
             state_corrupt=view.state_corrupt,
             stopping=view.stopping_since is not None,
@@ -133,6 +134,7 @@ class Reporter:
             ),
             sessions=self._sessions(view.actual),
             connected=view.actual.connected,
+            exabgp_problem=view.actual.problem,
             balancer=self._backends.balancer(view, now) if of_service in members.balanced(self._pop) else None,
             load=self._load(view, now) if _moved_by_load(service, self._pop) else None,
         )
@@ -151,10 +153,16 @@ class Reporter:
 
     def check(self, turned_within_s: float) -> wire.Check:
         """Return whether the agent does its work."""
-        connected = self._loop.world.view().actual.connected
+        actual = self._loop.world.view().actual
         turned_s = self._clock() - self._loop.turned_at
         turning = turned_s <= turned_within_s
-        return wire.Check(healthy=turning and connected, turning=turning, connected=connected, turned_s=turned_s)
+        return wire.Check(
+            healthy=turning and actual.connected,
+            turning=turning,
+            connected=actual.connected,
+            exabgp_problem=actual.problem,
+            turned_s=turned_s,
+        )
 
     def _load(self, view: View, now: Instant) -> LoadStatus | None:
         found = self._loop.decision.desired.load if self._loop.decision else None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, assert_never, cast
@@ -67,7 +68,7 @@ class ExaBgpSpeaker:
         self._released = False
         self.renewals = 0
         """Lease renewals that the relay confirmed."""
-        self.problem = ""
+        self._problem = ""
         """Why there is no connection, if there is none."""
 
     async def set(self, routes: RouteTable) -> None:
@@ -102,9 +103,10 @@ class ExaBgpSpeaker:
             self._on_actual = None
 
     def _complain(self, error: Exception) -> None:
-        if str(error) != self.problem:
+        if str(error) != self._problem:
             _LOG.warning("no connection to the relay", error=str(error))
-        self.problem = str(error)
+        self._problem = str(error)
+        self._report()
 
     async def release(self) -> None:
         """Give the lease back; `run` then returns. Waits shortly for the relay to confirm."""
@@ -127,7 +129,13 @@ class ExaBgpSpeaker:
             raise RelayGoneError("this agent no longer decides: it takes no lease")
         loop = asyncio.get_running_loop()
         wire = _Wire(self._take, self._turn, loop.create_future())
-        await loop.create_unix_connection(lambda: wire, str(self._pop.paths.relay_socket))
+        path = self._pop.paths.relay_socket
+        try:
+            await loop.create_unix_connection(lambda: wire, str(path))
+        except OSError as error:
+            nobody = isinstance(error, FileNotFoundError | ConnectionRefusedError)
+            hint = "; does ExaBGP run?" if nobody else ""
+            raise RelayGoneError(f"no relay at {path}: {error.strerror or error}{hint}") from error
         self._wire = wire
         try:
             wire.send(relay_api.hello())
@@ -170,7 +178,7 @@ class ExaBgpSpeaker:
             self._send(relay_api.release())
             return
         _LOG.info("connected to the relay", exabgp=welcome.exabgp, lease_s=welcome.lease_s)
-        self.problem = ""
+        self._problem = ""
         self._welcomed = True
         self._lease_s = welcome.lease_s
         self._renew_at = now + welcome.lease_s / 3
@@ -251,6 +259,8 @@ class ExaBgpSpeaker:
 
     def _report(self) -> None:
         actual = self._control.actual()
+        if not actual.connected:
+            actual = replace(actual, problem=self._problem)
         if actual != self._actual and self._on_actual is not None:
             self._actual = actual
             self._on_actual(actual)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from popctl.cli.durations import show_duration
+from popctl.cli.options import printable
 from popctl.model.observation import IntentKind
 from popctl.model.pop import Announce
 from popctl.wire.agent_api import RouteState, ServiceStatus, Status
@@ -12,10 +13,15 @@ from popctl.wire.agent_api import RouteState, ServiceStatus, Status
 _SETTLED = (RouteState.PROVEN, RouteState.SESSION_DOWN)
 
 
+def not_connected(problem: str) -> str:
+    """Return, as one line, that ExaBGP is not connected, and why, as far as the agent knows."""
+    return f"ExaBGP is not connected{f' ({printable(problem)})' if problem else ''}"
+
+
 def missing(status: Status, services: frozenset[str], *, announced: bool) -> tuple[str, ...]:
     """Return, as lines for people, what keeps `services` from being proven (un)announced; empty means proven."""
     if not status.connected:
-        return ("ExaBGP is not connected: nothing can be proven",)
+        return (f"{not_connected(status.exabgp_problem)}: nothing can be proven",)
     lines: list[str] = []
     for service in status.services:
         if service.name in services:

@@ -12,6 +12,7 @@ from rich.tree import Tree
 
 from popctl.cli.durations import show_duration
 from popctl.cli.options import printable
+from popctl.cli.progress import not_connected
 from popctl.cli.render_load import load_lines
 from popctl.wire.agent_api import (
     BackendStatus,
@@ -83,7 +84,7 @@ def show_why(why: Why, out: Console) -> None:
     if why.balancer is not None:
         root.add(_balancer(why.balancer))
     established = {session.neighbor: session.established for session in why.sessions}
-    routes = root.add("BGP" if why.connected else Text("BGP: ExaBGP is not connected", style="bold red"))
+    routes = root.add("BGP" if why.connected else Text(f"BGP: {not_connected(why.exabgp_problem)}", style="bold red"))
     for route in service.routes:
         session = "established" if established.get(route.neighbor) else "no session"
         wanted = "wanted" if route.wanted else "not wanted"
@@ -94,7 +95,7 @@ def show_why(why: Why, out: Console) -> None:
 
 def _alarms(status: Status) -> Iterable[str]:
     if not status.connected:
-        yield "ExaBGP is not connected: nothing below about routes is proven"
+        yield f"{not_connected(status.exabgp_problem)}: nothing below about routes is proven"
     if status.balancer is not None and not status.balancer.in_force:
         yield f"the balancer is not in force: {status.balancer.problem or 'not read back yet'}"
     for alarm in status.balancer.mis_steer_alarms if status.balancer is not None else ():

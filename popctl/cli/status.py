@@ -6,6 +6,7 @@ import sys
 
 from popctl.cli.exits import Exit
 from popctl.cli.options import THE_AGENT, Agent, as_document, attempt, printable, write_json
+from popctl.cli.progress import not_connected
 
 
 def status(*, agent: Agent = THE_AGENT) -> int:
@@ -56,7 +57,7 @@ def health(*, agent: Agent = THE_AGENT) -> int:
             write_json(as_document(found))
         else:
             loop = "the loop turns" if found.turning else f"the loop hangs for {found.turned_s:.1f} s"
-            exabgp = "ExaBGP is connected" if found.connected else "ExaBGP is not connected"
+            exabgp = "ExaBGP is connected" if found.connected else not_connected(found.exabgp_problem)
             sys.stdout.write(f"{'healthy' if found.healthy else 'NOT healthy'}: {loop}, {exabgp}\n")
         return Exit.OK if found.healthy else Exit.PROBLEMS
 

@@ -120,3 +120,5 @@ class Actual:
     """Changes ordered and not yet proven."""
     failed: frozenset[RouteKey] = frozenset()
     """Changes that needed escalation and are still not proven: alarm."""
+    problem: str = ""
+    """Why it is not connected; empty while it is, and before the first attempt has failed."""

@@ -176,6 +176,8 @@ class Status:
     config_digest: str
     connected: bool
     """The relay answers and ExaBGP behind it does."""
+    exabgp_problem: str = ""
+    """Why it is not connected; empty while it is."""
     inherited: bool
     """What ExaBGP carried at the start has been read."""
     state_corrupt: bool
@@ -206,6 +208,8 @@ class Why:
     """Those that carry the service."""
     sessions: tuple[SessionStatus, ...]
     connected: bool
+    exabgp_problem: str = ""
+    """As in `Status`."""
     balancer: BalancerStatus | None = None
     """None: the prefix has no balancer."""
     load: LoadStatus | None = None
@@ -254,6 +258,8 @@ class Check:
     turning: bool
     """The loop turned within its bound."""
     connected: bool
+    exabgp_problem: str = ""
+    """As in `Status`."""
     turned_s: float
 
 

@@ -87,7 +87,7 @@ class Real:
         return {prefix for prefix in (VIP4, VIP6) if self._edge.bird.alive and self._edge.bird.has(prefix)}
 
     def updates(self) -> int:
-        return sum(sum(self._edge.bird.imports(name)) for name in ("edge4", "edge6"))
+        return sum(self._edge.bird.imports(name).changes for name in ("edge4", "edge6"))
 
     def router(self, *, up: bool) -> None:
         if up:

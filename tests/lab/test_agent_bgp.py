@@ -47,6 +47,7 @@ def test_an_agent_that_finds_no_exabgp_waits_and_announces_when_it_comes(pop1: W
     pop1.start_agent()
     eventually(lambda: pop1.backend(pop1.first).get("verdict") == "up")
     assert pop1.status()["connected"] is False
+    assert "does ExaBGP run?" in pop1.status()["exabgp_problem"]
     assert pop1.reason() == "not-yet-known"
     assert not pop1.announced()
     pop1.start_exabgp()

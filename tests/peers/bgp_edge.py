@@ -14,10 +14,10 @@ from popctl.model.desired import Actual
 from popctl.model.route import RouteKey, RouteTable, route_table
 from tests.eventually import eventually_async
 from tests.peers.bird import Bird
-from tests.peers.exabgp import CHECKOUT, KEY4, KEY6, ROUTE4, ROUTE6, ExaBgp, edge_and_router
+from tests.peers.exabgp import CHECKOUT, KEY4, KEY6, LAUNCHED, ROUTE4, ROUTE6, ExaBgp, edge_and_router
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from popctl.model.pop import Lease, Pop
     from tests.peers.netns import TwoHosts
@@ -36,12 +36,12 @@ class Edge:
 
 
 @contextmanager
-def edge(*, lease: Lease | None = None, hold_s: int = 9) -> Iterator[Edge]:
-    """Start both."""
+def edge(*, lease: Lease | None = None, hold_s: int = 9, command: Sequence[str] = LAUNCHED) -> Iterator[Edge]:
+    """Start both; `command` starts ExaBGP."""
     with (
         edge_and_router() as hosts,
         Bird(hosts.server, hold_s=hold_s) as bird,
-        ExaBgp(hosts.client, lease=lease) as exabgp,
+        ExaBgp(hosts.client, lease=lease, command=command) as exabgp,
     ):
         yield Edge(hosts=hosts, bird=bird, exabgp=exabgp)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tests.eventually import eventually
 from tests.peers.daemon import Daemon
@@ -42,6 +42,19 @@ protocol bgp edge6 from edge {{
     ipv6 {{ import all; export none; }};
 }}
 """
+
+
+class Imports(NamedTuple):
+    """The counters of a session. BIRD begins them anew with each, so they mean nothing without its beginning."""
+
+    since: str
+    updates: int
+    withdraws: int
+
+    @property
+    def changes(self) -> int:
+        """All that the session brought."""
+        return self.updates + self.withdraws
 
 
 class Bird(Daemon):
@@ -83,12 +96,14 @@ class Bird(Daemon):
         """Whether there is a route to `prefix`."""
         return str(prefix) in self.routes()
 
-    def imports(self, protocol: str = "edge4") -> tuple[int, int]:
-        """Return how many announcements and withdraws came over the present and earlier sessions of a protocol."""
+    def imports(self, protocol: str = "edge4") -> Imports:
+        """Return what came over the present session of a protocol, and which session that is."""
         text = self.ask(f"show protocols all {protocol}")
+        since = re.search(rf"^{protocol}\s+BGP\s+\S+\s+\S+\s+(\S+)", text, re.MULTILINE)
         updates = re.search(r"Import updates:\s+(\d+)", text)
         withdraws = re.search(r"Import withdraws:\s+(\d+)", text)
-        return (int(updates[1]) if updates else 0), (int(withdraws[1]) if withdraws else 0)
+        assert since is not None, text
+        return Imports(since[1], int(updates[1]) if updates else 0, int(withdraws[1]) if withdraws else 0)
 
     def established(self, protocol: str = "edge4") -> bool:
         """Whether a session stands."""

@@ -26,10 +26,12 @@ from tests.peers.daemon import Daemon
 from tests.peers.netns import TwoHosts, ip, two_hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("exabgp")
+LAUNCHER = CHECKOUT / "exabgp" / "launch.py"
+LAUNCHED = (sys.executable, "-I", str(LAUNCHER))
 MD5 = Secret("hush")
 LEASE_S = 1.0
 
@@ -76,8 +78,11 @@ class ExaBgp(Daemon):
 
     program = "exabgp"
 
-    def __init__(self, namespace: str, *, lease: Lease | None = None, pop: Pop | None = None) -> None:
+    def __init__(
+        self, namespace: str, *, lease: Lease | None = None, pop: Pop | None = None, command: Sequence[str] = LAUNCHED
+    ) -> None:
         super().__init__(namespace)
+        self._command = command
         self.pop = pop or edge_pop(self.directory, lease=lease)
         self.installation = Installation(
             directory=self.directory,
@@ -93,7 +98,7 @@ class ExaBgp(Daemon):
             path.touch(mode=MODES[name])
             path.write_text(text)
         name, _, value = (self.directory / ENVIRONMENT).read_text().strip().partition("=")
-        self.spawn([str(PROGRAM), "server", str(self.directory / CONF)], {name: value})
+        self.spawn([*self._command, "server", str(self.directory / CONF)], {name: value})
         eventually(self.socket.exists)
 
     @property

@@ -129,7 +129,7 @@ class Site:
 
     def heard(self) -> int:
         """How many announcements and withdraws the router has heard."""
-        return sum(self.bird.imports())
+        return self.bird.imports().changes
 
     async def status(self) -> Status:
         """Ask the agent as any operator would."""

@@ -128,7 +128,7 @@ async def test_an_agent_that_breathes_but_no_longer_decides_loses_its_lease() ->
             await eventually_async(lambda: asked >= enough)
             assert (e.bird.imports("edge4"), e.bird.imports("edge6")) == before
             assert not e.bird.routes()
-            assert spoken.speaker.problem == "this agent no longer decides: it takes no lease"
+            assert spoken.actual.problem == "this agent no longer decides: it takes no lease"
             deciding = True
             await eventually_async(lambda: both_at(e))
 
@@ -136,7 +136,7 @@ async def test_an_agent_that_breathes_but_no_longer_decides_loses_its_lease() ->
 async def test_an_agent_that_never_decided_again_can_still_give_its_lease_back() -> None:
     with edge() as e:
         async with speaking(e.exabgp.pop, alive=lambda: False) as spoken:
-            await eventually_async(lambda: "takes no lease" in spoken.speaker.problem)
+            await eventually_async(lambda: "takes no lease" in spoken.actual.problem)
             await spoken.speaker.release()
         greeted(e.exabgp.socket).close()
 
@@ -185,10 +185,10 @@ async def test_an_agent_that_is_refused_asks_less_and_less_often_and_says_so_onc
     with edge(lease=LONG_LEASE) as e, greeted(e.exabgp.socket) as first, capture_logs() as logs:
         async with speaking(e.exabgp.pop, alive=alive) as spoken:
             await eventually_async(lambda: len(attempts) > 6)
-            assert spoken.speaker.problem.startswith("the relay refuses: fenced")
+            assert spoken.actual.problem.startswith("the relay refuses: fenced")
         waits = [later - earlier for earlier, later in pairwise(attempts)]
         assert all(wait >= least for wait, least in zip(waits, (0.1, 0.2, 0.4, 0.8, 1.0, 1.0), strict=False))
-        assert [line["error"] for line in logs if line["log_level"] == "warning"] == [spoken.speaker.problem]
+        assert [line["error"] for line in logs if line["log_level"] == "warning"] == [spoken.actual.problem]
         assert first.command("version") == "done"
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGING = ROOT / "packaging"
 UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
 AGENT = PACKAGING / "systemd" / "popctl-agent.service"
+EXABGP = PACKAGING / "systemd" / "popctl-exabgp.service"
 ASK_HOST = "import json; from popctl.lb import nft; print(json.dumps([one.text for one in nft.host_problems()]))"
 
 
@@ -67,3 +69,12 @@ def test_the_user_of_the_unit_is_made_and_its_program_is_where_the_documents_ins
     installation = (ROOT / "docs" / "operations.md").read_text().partition("## Installation")[2].partition("\n## ")[0]
     assert f"python3 -m venv {program.parents[1]}\n" in installation
     assert unit.name in installation
+
+
+def test_the_scripts_that_units_run_are_installed_where_they_name_them() -> None:
+    files = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    installed = {Path(folder, Path(source).name) for folder, sources in files.items() for source in sources}
+    program, *words = parsed(EXABGP)["Service"]["ExecStart"].split()
+    scripts = [Path(word) for word in words if word.endswith(".py")]
+    assert [script.name for script in scripts] == ["launch.py"], "never ExaBGP by itself: its timers follow the wall"
+    assert {script.relative_to(Path(program).parents[1]) for script in scripts} <= installed

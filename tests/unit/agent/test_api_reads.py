@@ -11,6 +11,7 @@ from aiohttp import web
 
 from popctl.listen.errors import ListenError
 from popctl.listen.serve import serving
+from popctl.model.desired import Actual
 from popctl.model.listen import UnixEndpoint
 from popctl.model.observation import Outcome
 from popctl.model.reason import Reason
@@ -94,11 +95,14 @@ async def test_healthz_is_good_while_the_loop_turns_and_exabgp_is_connected(tmp_
 
 async def test_healthz_says_that_exabgp_is_not_connected(tmp_path: Path) -> None:
     async with api_rig.running(api_rig.small_pop(tmp_path)) as agent, api_rig.client_of(agent) as client:
-        agent.speaker.report(type(agent.speaker.actual)())
+        agent.speaker.report(Actual(problem="the relay refuses"))
         await eventually_async(lambda: not agent.world.view().actual.connected)
         answer = await client.get("/healthz")
         check = decode(await answer.read(), Check)
+        status = decode(await (await client.get("/v1/status")).read(), Status)
+        why = decode(await (await client.get("/v1/why/198.51.100.0/24")).read(), Why)
     assert (answer.status, check.turning, check.connected) == (503, True, False)
+    assert [told.exabgp_problem for told in (check, status, why)] == ["the relay refuses"] * 3
 
 
 async def test_healthz_says_that_the_loop_stands_still(tmp_path: Path) -> None:

@@ -85,10 +85,10 @@ async def test_withdraw_is_not_proven_while_a_session_that_is_down_would_replay_
 async def test_withdraw_is_not_proven_while_exabgp_is_not_connected(tmp_path: Path) -> None:
     async with api_rig.healthy(api_rig.small_pop(tmp_path)) as agent:
         agent.speaker.proves = False
-        agent.speaker.report(replace(agent.speaker.actual, connected=False))
+        agent.speaker.report(replace(agent.speaker.actual, connected=False, problem="fenced"))
         result = await popctl("withdraw", "--reason", "x", "--timeout", "0", socket=agent.socket)
     assert result.code == 75
-    assert "ExaBGP is not connected" in result.err
+    assert "ExaBGP is not connected (fenced)" in result.err
 
 
 async def test_waiting_withdraw_that_somebody_overrules_ends_at_once_with_75(tmp_path: Path) -> None:

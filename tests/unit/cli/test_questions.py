@@ -16,6 +16,7 @@ import pytest
 from popctl.cli.check import owner_of
 from popctl.cli.client import AgentClient, PermissionDeniedError
 from popctl.cli.reach import UnixReach
+from popctl.model.desired import Actual
 from popctl.model.observation import Outcome
 from popctl.model.reason import Reason
 from tests.eventually import eventually_async
@@ -45,12 +46,13 @@ async def test_status_json_is_the_answer_of_the_api(tmp_path: Path) -> None:
     assert (result.json["pop"]["name"], result.json["services"][0]["announce"]) == ("pop1", "normal")
 
 
-async def test_status_raises_the_alarm_when_exabgp_is_not_connected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [("status",), ("health",), ("why", "198.51.100.1")], ids=lambda words: words[0])
+async def test_whoever_asks_hears_that_exabgp_is_not_connected_and_why(tmp_path: Path, words: tuple[str, ...]) -> None:
     async with api_rig.running(api_rig.small_pop(tmp_path)) as agent:
-        agent.speaker.report(type(agent.speaker.actual)())
+        agent.speaker.report(Actual(problem="the relay refuses: \x1b[2Jfenced"))
         await eventually_async(lambda: not agent.world.view().actual.connected)
-        result = await popctl("status", socket=agent.socket)
-    assert "ExaBGP is not connected" in result.out
+        result = await popctl(*words, socket=agent.socket)
+    assert "ExaBGP is not connected (the relay refuses: \\x1b[2Jfenced)" in " ".join(result.out.split())
 
 
 async def test_why_shows_the_chain_and_nothing_that_a_terminal_would_obey(tmp_path: Path) -> None:
