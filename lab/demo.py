@@ -8,16 +8,19 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from lab import edge, state, wiring
 from lab.demo_steps import Story
-from lab.drill import Drill, Finding
+from lab.drill import Drill, Finding, Step
 from lab.driver import Driver
 from lab.plan import Plan
 from lab.scene import POPS, Scene, Witness
 
+BOUND_S = 60.0
+"""For everything but the set-up."""
 _REDRAW_S = 0.25
 
 
@@ -43,6 +46,11 @@ class Stage:
             yield
             self._live = None
 
+    def begin(self, step: Step) -> None:
+        """Announce the next step."""
+        self.step = step.title
+        self._console.print(f"\n[bold]{escape(step.title)}[/]")
+
     def draw(self) -> None:
         """Bring the picture up to date, at most every quarter of a second."""
         if self._live is not None and time.monotonic() - self._drawn_at >= _REDRAW_S:
@@ -53,7 +61,7 @@ class Stage:
         """Print one finding for good."""
         mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
         took = "not in time" if finding.took_s is None else f"{finding.took_s:.2f} s"
-        self._console.print(f"{mark} {took:>12}  {finding.text}")
+        self._console.print(f"{mark} {took:>12}  {escape(finding.text)}")
 
     def _picture(self) -> Table:
         latest = self._witness.latest
@@ -79,8 +87,9 @@ def run(driver: Driver) -> int:
     console = Console(highlight=False, soft_wrap=True)
     begun = time.monotonic()
     drill = Drill()
+    # Cleans up by itself; and what was up before is not ours to take down.
+    driver.deploy()
     try:
-        driver.deploy()
         edge.start_all(driver)
         console.print(f"{len(driver.plan.nodes)} nodes with real daemons are up: {time.monotonic() - begun:.1f} s")
         scene = Scene(driver)
@@ -88,12 +97,17 @@ def run(driver: Driver) -> int:
             play(console, drill, scene, witness)
             answers = witness.since(0.0)
     finally:
-        driver.destroy()
+        try:
+            driver.destroy()
+        finally:
+            if drill.findings:
+                # Whatever ended the story, what was found until then is told.
+                drill.keep("all in all", "the demo is over", within_s=BOUND_S, took_s=time.monotonic() - begun)
+                report(console, drill)
     left = leftovers(driver.plan)
-    report(console, drill)
     unanswered = sum(answer.label is None for answer in answers)
     console.print(f"the client asked {len(answers)} times; {unanswered} questions found nobody")
-    console.print(f"left behind: {', '.join(left) or 'nothing'}; {time.monotonic() - begun:.0f} s in all")
+    console.print(f"left behind: {', '.join(left) or 'nothing'}")
     return exit_code(drill, left)
 
 
@@ -107,10 +121,7 @@ def play(console: Console, drill: Drill, scene: Scene, witness: Witness) -> None
     stage = Stage(console, scene, witness)
     drill.watch, drill.tell = stage.draw, stage.tell
     with stage.open():
-        for step in Story(scene, witness).steps():
-            stage.step = step.title
-            console.print(f"\n[bold]{step.title}[/]")
-            drill.run(step)
+        drill.play(Story(scene, witness).steps(), stage.begin)
 
 
 def report(console: Console, drill: Drill) -> None:
@@ -121,8 +132,8 @@ def report(console: Console, drill: Drill) -> None:
     last = ""
     for finding in drill.findings:
         table.add_row(
-            finding.step if finding.step != last else "",
-            finding.text,
+            escape(finding.step) if finding.step != last else "",
+            escape(finding.text),
             "-" if finding.took_s is None else f"{finding.took_s:.2f} s",
             f"{finding.within_s:.0f} s",
             "[green]ok[/]" if finding.ok else "[red]FAIL[/]",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from lab import daemons, edge
 from lab.drill import Expectation, Step
+from lab.errors import NodeError
 from lab.scene import LANDING, POPS, VIP, Scene, Witness
 from lab.tunnel import Tunnel
 
@@ -177,7 +178,9 @@ class Story:
         argv: Sequence[str] = [*_CLI_ENVIRONMENT, *_CLI, *words, "--socket", "/run/popctl/api.sock"]
         done = self._driver.exec(pop, argv)
         if done.returncode != 0:
-            raise RuntimeError(f"popctl {' '.join(words)}: {done.stdout}{done.stderr}")
+            raise NodeError(
+                self._driver.plan.name, pop, f"popctl {' '.join(words)}: {done.stdout}{done.stderr}".strip()
+            )
 
     def _restart_agent(self, pop: str, signum: signal.Signals) -> None:
         daemons.send(self._driver, pop, edge.AGENT, signum)

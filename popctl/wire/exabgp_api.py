@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from typing import Any, TypeAlias
 
 from popctl.model.route import Address, Community, Family, LargeCommunity, Prefix, Route, RouteKey
+from popctl.wire.addresses import address_of, prefix_of
 from popctl.wire.errors import UNREADABLE, WireError
 
 SHOW_ROUTES = "show adj-rib out json"
@@ -138,7 +138,7 @@ def event_of(data: Json) -> Event:
 
 
 def _state(neighbor: Json) -> Event:
-    peer = ip_address(neighbor["address"]["peer"])
+    peer = address_of(neighbor["address"]["peer"])
     match neighbor["state"]:
         case "up":
             return SessionUp(neighbor=peer)
@@ -149,7 +149,7 @@ def _state(neighbor: Json) -> Event:
 
 
 def _sent(neighbor: Json) -> Event:
-    peer = ip_address(neighbor["address"]["peer"])
+    peer = address_of(neighbor["address"]["peer"])
     message = neighbor["message"]
     if "eor" in message:
         name = f"{message['eor']['afi']} {message['eor']['safi']}"
@@ -164,7 +164,7 @@ def _sent(neighbor: Json) -> Event:
             for next_hop, nlris in by_next_hop.items()
             for nlri in nlris
         ),
-        withdrawn=tuple(ip_network(nlri["nlri"]) for nlris in update.get("withdraw", {}).values() for nlri in nlris),
+        withdrawn=tuple(prefix_of(nlri["nlri"]) for nlris in update.get("withdraw", {}).values() for nlri in nlris),
     )
 
 
@@ -186,7 +186,7 @@ def neighbors(lines: Sequence[str]) -> Mapping[Address, NeighborState]:
     text = "".join(lines)
     with reading(text):
         return {
-            ip_address(entry["peer"]["address"]): NeighborState(
+            address_of(entry["peer"]["address"]): NeighborState(
                 established=entry["fsm"] == "ESTABLISHED",
                 families=frozenset(Family(name) for name in entry["families"] if name in set(Family)),
             )
@@ -200,15 +200,15 @@ def rib_line(line: str) -> tuple[RouteKey, Route]:
         data = json.loads(line)
         nlri = data["route"]["nlri"]
         route = route_of(nlri["prefix"], nlri["nexthop"], data["route"]["attributes"])
-        return RouteKey(ip_address(data["peer"]["address"]), route.prefix), route
+        return RouteKey(address_of(data["peer"]["address"]), route.prefix), route
 
 
 def route_of(prefix: Json, next_hop: Json, attributes: Json) -> Route:
     """Build a route from what an echo or a RIB line says. Raises `WireError`."""
     with reading(str(prefix)):
         return Route(
-            prefix=ip_network(prefix),
-            next_hop=ip_address(next_hop),
+            prefix=prefix_of(prefix),
+            next_hop=address_of(next_hop),
             as_path=_as_path(attributes.get("as-path", {})),
             med=_number(attributes.get("med")),
             local_preference=_number(attributes.get("local-preference")),

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, TypeAlias, get_args, get_origin
 
 import cattrs
@@ -32,6 +32,7 @@ from popctl.model.probe import ProbeKey
 from popctl.model.route import Address, Community, LargeCommunity, Prefix, Route, RouteKey, RouteTable, route_table
 from popctl.model.view import View
 from popctl.wire import playbook
+from popctl.wire.addresses import address_of, prefix_of
 from popctl.wire.errors import UNREADABLE, WireError
 
 VERSION = 1
@@ -288,7 +289,7 @@ def _make_converter() -> cattrs.Converter:
         converter.register_unstructure_hook(text_like, str)
     # Named tuples travel as lists, and strictly: a missing part is an error, not a shorter tuple.
     converter.register_unstructure_hook(RouteKey, lambda key: [str(key.neighbor), str(key.prefix)])
-    converter.register_structure_hook(RouteKey, lambda data, _: RouteKey(ip_address(data[0]), ip_network(data[1])))
+    converter.register_structure_hook(RouteKey, lambda data, _: RouteKey(address_of(data[0]), prefix_of(data[1])))
     converter.register_structure_hook(Penalty, lambda data, _: Penalty(float(data[0]), float(data[1])))
     # In the words of its own file, which has a reader and a writer.
     converter.register_unstructure_hook(Playbook, playbook.to_json)
@@ -297,8 +298,8 @@ def _make_converter() -> cattrs.Converter:
     for numbers in (Community, LargeCommunity):
         converter.register_structure_hook(numbers, lambda data, kind: kind(*map(int, data)))
     converter.register_structure_hook_factory(_is_table, lambda kind: _table_of(*get_args(kind)))
-    _register(converter, Address, lambda data, _: ip_address(data))
-    _register(converter, Prefix, lambda data, _: ip_network(data))
+    _register(converter, Address, lambda data, _: address_of(data))
+    _register(converter, Prefix, lambda data, _: prefix_of(data))
     _register(converter, RouteTable, _structure_routes)
     # JSON has no infinity, and a view that was never read is that old, an order without an end lasts that long.
     converter.register_unstructure_hook(float, _float_or_word)

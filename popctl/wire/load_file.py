@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from popctl.model.capacity import CALM, Distrust, LoadMemory, LoadPolicy, LoadState
 from popctl.model.damping import Ledger, Penalty
 from popctl.model.reason import Reason
 from popctl.model.route import RouteKey
+from popctl.wire.addresses import address_of, prefix_of
 from popctl.wire.errors import UNREADABLE, WireError
 from popctl.wire.sealed import checksum, dump
 
@@ -107,6 +107,6 @@ class _Reader:
 
     def _ledger(self, rows: list[list[Any]]) -> Ledger:
         return {
-            RouteKey(ip_address(neighbor), ip_network(prefix)): Penalty(float(value), self._past(at))
+            RouteKey(address_of(neighbor), prefix_of(prefix)): Penalty(float(value), self._past(at))
             for neighbor, prefix, value, at in rows
         }

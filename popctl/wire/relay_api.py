@@ -9,11 +9,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address
 from typing import TypeAlias
 
 from popctl.model.route import Address, Family, Prefix, Route
 from popctl.wire import exabgp_api
+from popctl.wire.addresses import address_of
 from popctl.wire.errors import WireError
 from popctl.wire.exabgp_api import Json
 
@@ -148,7 +148,7 @@ def _welcome(data: Json) -> Welcome:
     return Welcome(
         exabgp=str(data["exabgp"]),
         lease_s=float(data["lease_s"]),
-        sessions={ip_address(peer): _watched(session) for peer, session in data["sessions"].items()},
+        sessions={address_of(peer): _watched(session) for peer, session in data["sessions"].items()},
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from lab import demo
 from lab.drill import Drill, Expectation, Finding, Step
+from lab.errors import NodeError
 from lab.netns import NetnsDriver
 
 MakeLab = Callable[[str], NetnsDriver]
@@ -66,6 +69,70 @@ def test_a_demo_in_which_all_held_and_nothing_is_left_succeeds() -> None:
 
 def test_a_demo_that_never_looked_at_anything_has_not_succeeded() -> None:
     assert demo.exit_code(Drill(), []) == 1
+
+
+def fails() -> None:
+    raise NodeError("demo", "pop1", "popctl drain [b1]: no such command")
+
+
+def told(drill: Drill) -> str:
+    """Return what the demo shows at its end."""
+    console = Console(file=StringIO(), width=200)
+    demo.report(console, drill)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_a_step_that_cannot_be_done_has_failed_and_the_next_one_is_played() -> None:
+    drill, begun = Drill(), list[str]()
+    steps = [step(held(), do=fails), Step("another step", lambda: None, (held(),))]
+    drill.play(steps, lambda each: begun.append(each.title))
+    assert begun == ["a step", "another step"]
+    assert [(finding.step, finding.ok) for finding in drill.findings] == [("a step", False), ("another step", True)]
+    assert demo.exit_code(drill, []) == 1
+    assert "NodeError: lab demo, node pop1: popctl drain [b1]: no such command" in told(drill)
+
+
+def test_what_cannot_be_looked_at_yet_may_hold_later() -> None:
+    looks = iter([ConnectionRefusedError("not up yet"), None])
+
+    def look() -> bool:
+        if error := next(looks):
+            raise error
+        return True
+
+    drill = Drill()
+    drill.run(step(Expectation("answers", look, 5.0)))
+    assert drill.passed
+
+
+def test_what_cannot_be_looked_at_in_time_has_failed_and_says_why() -> None:
+    drill = Drill()
+    drill.run(step(Expectation("is drained", lambda: bool(fails()), 0.0), held()))
+    assert {finding.ok for finding in drill.findings} == {False, True}
+    assert "is drained: NodeError: lab demo, node pop1" in told(drill)
+
+
+def test_a_story_that_breaks_off_has_failed_with_all_that_was_found_until_then() -> None:
+    def story() -> Iterator[Step]:
+        yield step(held())
+        fails()
+
+    drill = Drill()
+    drill.play(story(), lambda _: None)
+    assert [finding.ok for finding in drill.findings] == [True, False]
+    assert drill.findings[1].step == "after: a step"
+    assert "the story goes on: NodeError" in told(drill)
+
+
+def test_a_demo_that_takes_longer_than_its_bound_has_failed() -> None:
+    drill = Drill()
+    drill.run(step(held()))
+    drill.keep("all in all", "the demo is over", within_s=demo.BOUND_S, took_s=demo.BOUND_S - 1)
+    assert drill.passed
+    drill.keep("all in all", "the demo is over", within_s=demo.BOUND_S, took_s=demo.BOUND_S + 1)
+    assert demo.exit_code(drill, []) == 1
+    assert "the demo is over: after 61.0 s" in told(drill)
 
 
 @pytest.mark.lab

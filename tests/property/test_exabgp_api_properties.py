@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popctl.model.route import Community, LargeCommunity, Route, RouteKey
@@ -95,23 +98,121 @@ def test_a_rib_line_reads_back_as_the_route_that_was_announced(
 _NAMES = """type neighbor address peer state direction message update announce withdraw eor event id result lines
     sessions protocol sent attribute nlri route attributes prefix nexthop fsm families"""
 KEYS = st.sampled_from(_NAMES.split()) | st.text(max_size=4)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=12,
+    max_leaves=6,
 )
+DATA = Path(__file__).parents[1] / "data" / "exabgp"
+READERS: dict[str, Callable[[str], object]] = {
+    "events.jsonl": exabgp_api.event,
+    "adj_rib_out_v2.jsonl": exabgp_api.rib_line,
+    "show_neighbor.jsonl": lambda line: exabgp_api.neighbors([line]),
+}
+"""What ExaBGP said, by file, and who reads it."""
+
+
+def shapes(file: str) -> list[Any]:
+    """Return the lines of a file, one of each shape: of many that differ in their values alone, the last."""
+    found = [json.loads(line) for line in (DATA / file).read_text().splitlines()]
+    return list({tuple(places(one)): one for one in found}.values())
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:  # noqa: ANN401 - JSON
+    """Yield where something stands in a document, the document itself included."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield from places(each, (*path, key))
+
+
+def replaced(document: Any, path: tuple[str | int, ...], by: object) -> Any:  # noqa: ANN401 - JSON
+    """Return `document` with another value in one place."""
+    if not path:
+        return by
+    key, *rest = path
+    copy: Any = dict(document) if isinstance(document, dict) else list(document)
+    copy[key] = replaced(document[key], tuple(rest), by)
+    return copy
+
+
+SAID = [(file, line, path) for file in READERS for line in shapes(file) for path in places(line)]
+WELCOME = {
+    "type": "welcome",
+    "protocol": relay_api.PROTOCOL,
+    "exabgp": "5.0.15",
+    "lease_s": 3.0,
+    "sessions": {
+        "192.0.2.1": {
+            "eor": ["ipv4 unicast"],
+            "sent": {
+                "198.51.100.0/24": {
+                    "next_hop": "192.0.2.10",
+                    "attribute": {"med": 5, "as-path": {"0": {"element": "as-sequence", "value": [ASN]}}},
+                }
+            },
+        }
+    },
+}
+OTHERS = [
+    {"type": "refused", "reason": "fenced", "detail": "x"},
+    {"type": "answer", "id": 4, "result": "done", "lines": ["a"], "detail": ""},
+    {"type": "lost", "count": 3},
+    {"type": "event", "event": shapes("events.jsonl")[0]},
+]
+TOLD = [(line, path) for line in (WELCOME, *OTHERS) for path in places(line)]
+
+
+def enough_for(packets: int) -> settings:
+    """Return how often to draw, when each draw makes this many packets: ten thousand for each codec, or more."""
+    return settings(max_examples=max(100, -(-10_000 // packets)))
+
+
+@enough_for(len(SAID))
+@given(strange=JSON)
+def test_whatever_stands_in_any_place_of_what_exabgp_says_is_read_or_raises_wire_error(strange: object) -> None:
+    for file, line, path in SAID:
+        with contextlib.suppress(WireError):
+            READERS[file](json.dumps(replaced(line, path, strange)))
+
+
+@enough_for(len(TOLD))
+@given(strange=JSON)
+def test_whatever_stands_in_any_place_of_what_the_relay_says_is_read_or_raises_wire_error(strange: object) -> None:
+    for line, path in TOLD:
+        with contextlib.suppress(WireError):
+            relay_api.message(json.dumps(replaced(line, path, strange)).encode())
 
 
 @given(data=JSON)
 def test_any_json_is_read_or_raises_wire_error(data: object) -> None:
     text = json.dumps(data)
-    for read in (exabgp_api.event, exabgp_api.rib_line, lambda line: exabgp_api.neighbors([line])):
+    for read in READERS.values():
         with contextlib.suppress(WireError):
             read(text)
     with contextlib.suppress(WireError):
         relay_api.message(text.encode())
 
 
+LINES = [line.encode() for file in READERS for line in (DATA / file).read_text().splitlines()]
+HONEST = [line for line in LINES if len(line) < 2000] + [json.dumps(one).encode() for one in (WELCOME, *OTHERS)]
+
+
+@enough_for(len(HONEST))
+@given(at=st.floats(0, 1), noise=st.binary(max_size=8), cut=st.integers(0, 8))
+def test_any_damage_to_a_line_is_read_or_raises_wire_error(at: float, noise: bytes, cut: int) -> None:
+    for line in HONEST:
+        place = round(at * len(line))
+        damaged = line[:place] + noise + line[place + cut :]
+        for read in READERS.values():
+            with contextlib.suppress(WireError):
+                read(damaged.decode("ascii", "replace"))
+        with contextlib.suppress(WireError):
+            relay_api.message(damaged)
+
+
+@settings(max_examples=1000)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_from_the_relay_are_read_or_raise_wire_error(data: bytes) -> None:
     with contextlib.suppress(WireError):

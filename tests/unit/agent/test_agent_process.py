@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -65,10 +65,11 @@ class Site:
         self.configuration.write_text(minimal(tail=tail))
 
     @contextmanager
-    def agent(self) -> Iterator[subprocess.Popen[bytes]]:
+    def agent(self, *arguments: str, environment: Mapping[str, str] = ENVIRONMENT) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the agent: what Python is given as `arguments`, else the module."""
         with (self.directory / "log").open("wb") as log:
-            arguments = [sys.executable, "-m", "popctl.agent", str(self.configuration)]
-            with subprocess.Popen(arguments, env=ENVIRONMENT, stderr=log) as process:
+            command = [sys.executable, *(arguments or ("-m", "popctl.agent")), str(self.configuration)]
+            with subprocess.Popen(command, env=environment, stderr=log) as process:
                 try:
                     yield process
                 finally:
@@ -148,7 +149,8 @@ async def test_agent_begins_with_what_services_have_been_through_and_keeps_that(
 class Relay:
     """Speaks the relay's side of the lease, and takes down when it heard what."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease_s: float = LEASE_S) -> None:
+        self.lease_s = lease_s
         self.heard: list[tuple[float, str]] = []
         self.connections = 0
 
@@ -158,7 +160,7 @@ class Relay:
                 "type": "welcome",
                 "protocol": PROTOCOL,
                 "exabgp": "5.0.14",
-                "lease_s": LEASE_S,
+                "lease_s": self.lease_s,
                 "sessions": {},
             },
             "renew": {"type": "renewed"},

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popctl.model.observation import Outcome
@@ -99,13 +100,35 @@ def test_every_cut_is_garbage_or_ignored() -> None:
                 continue
 
 
-@given(st.binary(max_size=200), st.sampled_from((4, 6)), st.booleans())
-def test_garbage_raises_nothing_but_wire_error(datagram: bytes, ip_version: int, ip_header: bool) -> None:  # noqa: FBT001
-    try:
-        turn = exchange(ip_version=ip_version, ip_header=ip_header).receive(datagram)
-    except WireError:
-        return
-    assert turn == IGNORED
+KINDS = tuple((version, header) for version in (4, 6) for header in (False, True))
+many = settings(max_examples=10_000 // len(KINDS))
+
+
+@many
+@given(st.binary(max_size=200))
+def test_garbage_raises_nothing_but_wire_error(datagram: bytes) -> None:
+    for version, header in KINDS:
+        try:
+            turn = exchange(ip_version=version, ip_header=header).receive(datagram)
+        except WireError:
+            continue
+        assert turn == IGNORED
+
+
+@many
+@given(st.floats(0, 1), st.binary(max_size=8), st.integers(0, 8))
+def test_damaged_replies_raise_nothing_but_wire_error_and_pass_only_with_our_payload(
+    at: float, noise: bytes, cut: int
+) -> None:
+    for version, header in KINDS:
+        asked = exchange(ip_version=version, ip_header=header)
+        honest = (IPV4_HEADER if header else b"") + reply_to(asked.start())
+        place = round(at * len(honest))
+        damaged = honest[:place] + noise + honest[place + cut :]
+        with suppress(WireError):
+            if asked.receive(damaged).verdict:
+                # Identifier and checksum are the kernel's, sequence number and payload are ours.
+                assert damaged.endswith(honest[-34:])
 
 
 def test_nothing_needs_to_be_cleaned_up() -> None:
