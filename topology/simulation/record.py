@@ -53,6 +53,8 @@ class Run:
 
     controller: str
     scenario: Scenario
+    outside: int = 0
+    """Sessions of ASes that the AS graph does not have: they are part of nothing."""
     ticks: list[Tick] = field(default_factory=list)
     frozen: list[Tick] = field(default_factory=list)
     """What would have been without the steps since something last happened; of a run that is to be judged."""

@@ -37,7 +37,7 @@ class Simulation:
         self.world = world
         self.controller = controller
         self.scenario = world.scenario
-        self.result = Run(controller=controller.name, scenario=world.scenario)
+        self.result = Run(controller=controller.name, scenario=world.scenario, outside=world.routing.demand.outside)
         names = [pop.name for pop in world.fleet.pops]
         self._names = names
         self._noise = [

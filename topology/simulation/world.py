@@ -224,7 +224,7 @@ class World:
         routes = {id(one): one for plan in (self.told, self._settled, self._effective) for one in plan}
         news = [one.route for one in self._heap]
         fixed = (self.fleet, self.scenario, self.profile, self._delays, self._damps, self._figures)
-        settled = (routing.model, routing.demand, routing.solution, routing.where)
+        settled = (routing.model, routing.demand, routing.normal, routing.solution, routing.where)
         return (*fixed, *settled, self.room, self.handshakes_s, *routes.values(), *news)
 
     @property
