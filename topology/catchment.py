@@ -47,29 +47,36 @@ class Catchment:
     measured: npt.NDArray[np.bool_]
 
 
-def catchment(model: Model, demand: Demand, solution: Solution) -> Catchment:
-    """Return where the demand goes under the plan that its measurements, if any, were made under."""
+def catchment(model: Model, demand: Demand, solution: Solution, *, measured_under: Solution | None = None) -> Catchment:
+    """Return where the demand goes under a plan: the one that it was measured under, unless another is named."""
     count = len(demand.node)
     where = Catchment(
         pop=np.full(count, UNREACHED, dtype=np.int16),
         certain=np.zeros(count, dtype=bool),
         measured=np.zeros(count, dtype=bool),
     )
-    _choose(model, demand, solution, solution, np.arange(count), where)
+    _choose(model, demand, solution, measured_under or solution, np.arange(count), where)
     return where
 
 
 def changed_catchment(
-    model: Model, demand: Demand, solution: Solution, baseline: Solution, where: Catchment
+    model: Model,
+    demand: Demand,
+    solution: Solution,
+    baseline: Solution,
+    where: Catchment,
+    *,
+    measured_under: Solution | None = None,
 ) -> Catchment:
     """Return where the demand goes under another plan than the baseline's, under which it goes `where`.
 
-    Only what can differ is looked at: ASes whose tied sets changed, and all that was measured.
+    Only what can differ is looked at: ASes whose tied sets changed, and all that was measured: in the baseline, unless
+    another solution is named.
     """
     differs = (solution.spread != baseline.spread).any(axis=1)
     atoms = np.flatnonzero(differs[demand.node] | (demand.measured != NOT_MEASURED))
     after = Catchment(pop=where.pop.copy(), certain=where.certain.copy(), measured=where.measured.copy())
-    _choose(model, demand, solution, baseline, atoms, after)
+    _choose(model, demand, solution, measured_under or baseline, atoms, after)
     return after
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from topology.announce import Announcement
+    from topology.flat import Longs
     from topology.fleet import Fleet
 
     Floats = npt.NDArray[np.float64]
@@ -34,7 +35,7 @@ class Act(NamedTuple):
     touched: tuple[str, ...] = ()
     """PoPs whose load the controller expects to change, if it expects anything."""
     planned_room: float = 0.0
-    """The fullest that it expects any of them to be, as a share of capacity."""
+    """The fullest that it expects any of them to be, as a share of what it has room for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,8 @@ class Seen:
     """Share of the backends that serve."""
     tightness: Floats
     """Share of the tightest resource; 0 where nothing was metered."""
+    room: Longs
+    """How many sessions each PoP has room for with all its backends."""
 
 
 class Controller(Protocol):
@@ -85,7 +88,6 @@ class _Simple:
         self.fleet = fleet
         self._told = [[one.announcement for one in fleet.sessions if one.pop == pop] for pop in range(len(fleet.pops))]
         self._jitter = Streams(seed, "jitter", (pop.name for pop in fleet.pops))
-        self.capacity = np.array([pop.capacity.sessions for pop in fleet.pops], dtype=np.float64)
 
     def routes(self, pop: int, level: int) -> tuple[Announcement | None, ...]:
         """Return the prepends of a level."""
@@ -182,7 +184,7 @@ class GuardedStrikes(ThreeStrikes):
         if after == 0:
             return True
         left = [one for one, level in enumerate(self.levels) if level == 0 and one != pop]
-        enough = self.capacity[left].sum() >= self.floor * seen.sessions.sum()
+        enough = seen.room[left].sum() >= self.floor * seen.sessions.sum()
         return bool(enough) and len(acts) < max(1, int(self.share * len(self.levels)))
 
 

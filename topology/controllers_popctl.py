@@ -82,7 +82,7 @@ class Popctl:
         self._names = [pop.name for pop in fleet.pops]
         count = len(self._names)
         self._sessions = [[one for one in fleet.sessions if one.pop == pop] for pop in range(count)]
-        planner = LadderPlanner(world.routing, scenario.book.prepend, scenario.book.error)
+        planner = LadderPlanner(world.routing, world.profile, scenario.book.prepend, scenario.book.error)
         self._ladders = [planner.ladder(pop) for pop in range(count)]
         self._all_ladders = dict(zip(self._names, self._ladders, strict=True))
         self._states = [CALM] * count
@@ -268,7 +268,7 @@ class Popctl:
             tuple(one.pop for one in expected),
             max(
                 (
-                    one.sessions_after / self._full[self._names.index(one.pop)][Resource.SESSIONS]
+                    one.sessions_after / max(1, int(self._world.room[self._names.index(one.pop)]))
                     for one in expected
                     if one.sessions_after > one.sessions_before
                 ),

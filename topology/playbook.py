@@ -46,7 +46,7 @@ def ladders_of(study: Study, kind: Ladders, prepend: int = DEPREFERRED_PREPEND) 
     pops = range(len(study.fleet.pops))
     if kind is Ladders.DEFAULT:
         return tuple(DEFAULT_LADDER for _ in pops)
-    planner = LadderPlanner(Routing(study.model, study.demand, study.plan), prepend, BAND.certain)
+    planner = LadderPlanner(Routing(study.model, study.demand, study.plan), study.profile, prepend, BAND.certain)
     return tuple(planner.ladder(pop) for pop in pops)
 
 

@@ -77,7 +77,12 @@ class Sites:
     pops: int = 20
     upstreams: int = 3
     users: int = 1_000_000
+    """Spread over all ASes where no file says where they are."""
     file: Path | None = None
+    demand: Path | None = None
+    """Sessions per AS, in place of `users`."""
+    measured: Path | None = None
+    """Sessions as they were seen at the PoPs of the file; they win over the model and the demand of their ASes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,13 +59,13 @@ class Fields:
         self.problem((key,), f"is not an array of tables: write [[{key}]]")
         return []
 
-    def file(self, table: dict[str, Any], path: KeyPath) -> Path | None:
+    def file(self, table: dict[str, Any], path: KeyPath, key: str = "file") -> Path | None:
         """Return a file that is named relative to the scenario."""
-        if "file" not in table:
+        if key not in table:
             return None
-        found = self._path.parent / self.string(table, path, "file")
+        found = self._path.parent / self.string(table, path, key)
         if not found.is_file():
-            self.problem((*path, "file"), f"{found} is no file")
+            self.problem((*path, key), f"{found} is no file")
             return None
         return found
 

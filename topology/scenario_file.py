@@ -8,7 +8,7 @@
     [internet]                  # or: file = "internet.txt.gz"
     ases = 60006
 
-    [fleet]                     # or: file = "fleet.json", and users
+    [fleet]                     # or: file = "fleet.json", and demand = "demand.csv", or users; and measured = "m.csv"
     pops = 200
     users = 1000000
 
@@ -29,6 +29,9 @@
     at = "40m"
     upstream = 1299             # of all PoPs that have it, or of those that pops, largest or region select
 
+Files are named relative to the scenario. Demand and what was measured are the CSV files that `popctl plan` takes; a
+fleet of one's own without demand or users is taken to have half as much again capacity as it needs.
+
 `[network]`, `[telemetry]`, `[playbook]` and `[diurnal]` take the fields of `topology.scenario` without their `_s`. All
 problems of a file are reported together, with line and key path, and nothing is built from it.
 """
@@ -41,8 +44,6 @@ import reprlib
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
-from topology import fleet_file
-from topology.bounds import MOST_AT_PEAK, MOST_SESSIONS
 from topology.errors import Problem, TopologyError
 from topology.generate import FEWEST_ASES, REGIONS
 from topology.keys import MOST_ASES, MOST_PREPENDS
@@ -60,6 +61,7 @@ from topology.scenario import (
     Telemetry,
 )
 from topology.scenario_fields import Fields, KeyPath
+from topology.scenario_sites import sites, uncounted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,8 +70,6 @@ if TYPE_CHECKING:
 
 _SELECTORS: Final = ("pops", "largest", "region")
 MOST_TICKS: Final = 1_000_000
-_MOST_POPS: Final = 5000
-_MOST_UPSTREAMS: Final = 64
 _LARGEST_SEED: Final = 2**40
 
 
@@ -107,7 +107,7 @@ class _Reader(Fields):
         tick_s = self.duration(top, (), "tick", least_s=1.0)
         if not self.problems and not 1 <= duration_s / tick_s <= MOST_TICKS:
             self.problem(("tick",), f"gives not between 1 and {MOST_TICKS} ticks")
-        sites, fleet = self._sites(top)
+        found, fleet = sites(self, top)
         # Those of a file are compared when it is read.
         regions = () if "file" in self.table(top, "internet") else tuple(REGIONS)
         scenario = Scenario(
@@ -116,7 +116,7 @@ class _Reader(Fields):
             duration_s=duration_s,
             tick_s=tick_s,
             internet=self._internet(top),
-            sites=sites,
+            sites=found,
             network=self._network(top),
             telemetry=self._telemetry(top),
             book=self._book(top),
@@ -126,11 +126,13 @@ class _Reader(Fields):
             ),
             file=self._path,
             events=tuple(
-                self._event(one, ("event", index), (sites, fleet), duration_s)
+                self._event(one, ("event", index), (found, fleet), duration_s)
                 for index, one in self.tables(top, "event")
             ),
         )
-        self._peaks(scenario)
+        if found.demand is None:
+            for index, text in uncounted(scenario, found.users):
+                self.problem(("crowd", index, "rise"), text)
         if self.problems:
             raise TopologyError(sorted(self.problems, key=lambda one: one.line))
         return scenario
@@ -147,26 +149,6 @@ class _Reader(Fields):
             else None,
             file=self.file(table, path),
         )
-
-    def _sites(self, top: dict[str, Any]) -> tuple[Sites, Fleet | None]:
-        table, path = self.table(top, "fleet"), ("fleet",)
-        self.known(table, path, optional=("pops", "upstreams", "users", "file"))
-        file = self.file(table, path)
-        fleet = None
-        for key in ("pops", "upstreams"):
-            if key in table and "file" in table:
-                self.problem((*path, key), "says nothing beside a file")
-        if file is not None:
-            try:
-                fleet = fleet_file.load(file)
-            except TopologyError as error:
-                self.problems += error.problems
-        return Sites(
-            pops=self.whole(table, path, "pops", 1, _MOST_POPS, default=20),
-            upstreams=self.whole(table, path, "upstreams", 1, _MOST_UPSTREAMS, default=3),
-            users=self.whole(table, path, "users", 1, MOST_SESSIONS, default=1_000_000),
-            file=file,
-        ), fleet
 
     def _network(self, top: dict[str, Any]) -> Network:
         table, path, usual = self.table(top, "network"), ("network",), Network()
@@ -222,17 +204,6 @@ class _Reader(Fields):
             rise=self.real(table, path, "rise", -1.0, 100.0),
             ramp_s=self.duration(table, path, "ramp", default_s=0.0),
         )
-
-    def _peaks(self, scenario: Scenario) -> None:
-        """Note the first crowd of each region that takes the demand beyond what can be counted."""
-        sun = 1.0 if scenario.diurnal is None else 1.0 + scenario.diurnal.amplitude
-        users = dict.fromkeys((one.region for one in scenario.crowds), scenario.sites.users * sun)
-        for index, one in enumerate(scenario.crowds):
-            before = users[one.region]
-            users[one.region] = before * (1.0 + max(one.rise, 0.0))
-            if before <= MOST_AT_PEAK < users[one.region]:
-                text = f"brings up to {users[one.region]:.3g} users, more than the {MOST_AT_PEAK:.3g} that are counted"
-                self.problem(("crowd", index, "rise"), text)
 
     def _event(
         self, table: dict[str, Any], path: KeyPath, sites: tuple[Sites, Fleet | None], duration_s: float

@@ -145,6 +145,9 @@ def _show(played: Sequence[_Played], out: Console) -> None:
                 row["digest"],
             )
     out.print(table)
+    outside = played[0][0][0].outside
+    if outside:
+        out.print(f"{outside} sessions of ASes that the AS graph does not have are left out")
     for runs, findings in played:
         out.print(f"\nseed {runs[0].scenario.seed}: invariants of {OURS}")
         for one in findings:

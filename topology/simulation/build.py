@@ -16,7 +16,7 @@ from topology.controllers import (
     ThreeStrikes,
 )
 from topology.controllers_popctl import Popctl
-from topology.demand import DEFAULT_SEED, Demand, Profile, fitted
+from topology.demand import DEFAULT_SEED, Demand, Profile, combine, fitted, load, load_measured
 from topology.engine import engine_named
 from topology.errors import Problem, TopologyError
 from topology.example import example_fleet
@@ -25,6 +25,7 @@ from topology.flat import compile_links
 from topology.generate import generate
 from topology.model import Model
 from topology.scenario_fields import KeyPath, line_of, spelled
+from topology.scenario_sites import uncounted
 from topology.simulation.record import Run
 from topology.simulation.run import Simulation
 from topology.simulation.world import World
@@ -32,6 +33,7 @@ from topology.simulation.world import World
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from topology.attach import Attachment
     from topology.flat import FlatGraph
     from topology.fleet import Fleet
     from topology.scenario import Event, Scenario
@@ -83,7 +85,19 @@ def stage_of(scenario: Scenario, *, engine: str = "auto") -> Stage:
     else:
         attachment = attach(graph, fleet, place_of=fleet_file.place_finder(sites.file, fleet), source=str(sites.file))
     model = Model(attachment, motor)
-    return Stage(scenario=scenario, model=model, demand=fitted(graph, sites.users, DEFAULT_SEED))
+    return Stage(scenario=scenario, model=model, demand=_demand(scenario, attachment))
+
+
+def _demand(scenario: Scenario, attachment: Attachment) -> Demand:
+    """Return where the users are: as files say, or spread."""
+    sites, graph = scenario.sites, attachment.graph
+    wanted = fitted(graph, sites.users, DEFAULT_SEED) if sites.demand is None else load(sites.demand, graph)
+    if sites.measured is not None:
+        wanted = combine(wanted, load_measured(sites.measured, attachment))
+    crowds = uncounted(scenario, wanted.total)
+    if crowds:
+        raise TopologyError([_problem(scenario, ("crowd", index, "rise"), text) for index, text in crowds])
+    return wanted
 
 
 def _check(scenario: Scenario, graph: FlatGraph, fleet: Fleet) -> None:

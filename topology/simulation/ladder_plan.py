@@ -21,11 +21,13 @@ from topology.catchment import UNREACHED
 from topology.keys import NONE
 from topology.simulation.curves import UNIT
 from topology.simulation.ladder import plain_ladder, told
+from topology.simulation.room import rooms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from topology.controllers import Floats
+    from topology.demand import Profile
     from topology.flat import Longs
     from topology.simulation.routing import Routing
 
@@ -52,12 +54,12 @@ class _Crowd:
 class LadderPlanner:
     """Plans the ladders of a fleet whose routes and demand are those of `routing`."""
 
-    def __init__(self, routing: Routing, prepend: int, error: float) -> None:
+    def __init__(self, routing: Routing, profile: Profile, prepend: int, error: float) -> None:
         self._routing = routing
         self._prepend = prepend
         self._error = error
         self._fleet = routing.model.attachment.fleet
-        self._capacity = np.array([pop.capacity.sessions for pop in self._fleet.pops], dtype=np.float64)
+        self._room: Floats = rooms(self._fleet, profile).astype(np.float64)
         self._regions = routing.model.attachment.graph.regions
         self._sessions: list[list[int]] = [[] for _ in self._fleet.pops]
         for index, session in enumerate(self._fleet.sessions):
@@ -72,7 +74,7 @@ class LadderPlanner:
         factors = np.full(len(self._regions) + 1, UNIT, dtype=np.int64)
         factors[region] = round(UNIT * (1.0 + rise))
         load = (self._routing.matrix @ factors)[:-1] / UNIT
-        return _Crowd(factors, load, np.maximum(load - _GATE.saturation * self._capacity, 0.0))
+        return _Crowd(factors, load, np.maximum(load - _GATE.saturation * self._room, 0.0))
 
     def ladder(self, pop: int) -> tuple[Level, ...]:
         """Return the ladder of one PoP."""
@@ -117,14 +119,14 @@ class LadderPlanner:
             flows[key] = self._flows(pop, rungs)
         targets, regions, sessions = flows[key]
         amounts = sessions * crowd.factors[regions] / UNIT
-        came = np.bincount(targets + 1, weights=amounts, minlength=len(self._capacity) + 1)
+        came = np.bincount(targets + 1, weights=amounts, minlength=len(self._room) + 1)
         gains = came[1:] * (1.0 + self._error)
         after = crowd.load + gains
         after[pop] -= amounts.sum() * (1.0 - self._error)
-        full = (gains > 0) & (after > _GATE.watermark * self._capacity)
+        full = (gains > 0) & (after > _GATE.watermark * self._room)
         if full.any():
             return -1.0
-        limits = _GATE.saturation * self._capacity
+        limits = _GATE.saturation * self._room
         return float(crowd.excess.sum() - np.maximum(after - limits, 0.0).sum() - came[0])
 
     def _flows(self, pop: int, rungs: Mapping[int, Announce]) -> _Flows:

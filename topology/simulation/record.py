@@ -20,10 +20,13 @@ class Tick:
     waiting: int
     moved: int
     overloaded: int
-    """PoPs above their capacity."""
+    """PoPs with more sessions than their tightest resource has room for."""
     hottest: float
+    """The fullest PoP: its sessions as a share of those that it has room for with all its backends."""
     announced_capacity: int
+    """Room of all PoPs that announce, in sessions,"""
     largest_announced: int
+    """and of the largest of them."""
     announced_pops: int
     storm_pops: int
     """PoPs that were asked for more handshakes than they can do."""
@@ -50,6 +53,8 @@ class Run:
 
     controller: str
     scenario: Scenario
+    outside: int = 0
+    """Sessions of ASes that the AS graph does not have: they are part of nothing."""
     ticks: list[Tick] = field(default_factory=list)
     frozen: list[Tick] = field(default_factory=list)
     """What would have been without the steps since something last happened; of a run that is to be judged."""

@@ -28,6 +28,7 @@ def summary(run: Run) -> dict[str, Any]:
         "least_announced_capacity_by_demand": min(ratios, default=0.0),
         "suppressed_by_damping": run.suppressions,
         "blocked": run.blocked,
+        "outside": run.outside,
         "digest": run.digest,
     }
 

@@ -55,6 +55,8 @@ class Routing:
         self.pops = len(model.attachment.fleet.pops)
         self.regions = len(model.attachment.graph.regions) + 1
         self.solution: Solution = model.solve(plan)
+        self.normal = self.solution
+        """What measurements, if there are any, were made under: they hold as long as routes are like that."""
         self.where: Catchment = catchment(model, demand, self.solution)
         self.matrix = matrix_of(self.pops, self.regions, demand, self.where)
         """Sessions by PoP (the last row: no PoP) and region (the last column: not known)."""
@@ -71,7 +73,9 @@ class Routing:
     def after(self, plan: Plan) -> tuple[Solution, Catchment]:
         """Return where routes and demand would go under another plan."""
         solution = self.model.update(self.solution, plan)
-        return solution, changed_catchment(self.model, self.demand, solution, self.solution, self.where)
+        return solution, changed_catchment(
+            self.model, self.demand, solution, self.solution, self.where, measured_under=self.normal
+        )
 
     def moves(self, where: Catchment) -> Moves:
         """Return who would be elsewhere."""
@@ -87,5 +91,7 @@ class Routing:
 
     def exact(self) -> bool:
         """Tell whether the incremental state is what a computation from nothing gives."""
-        anew = Routing(self.model, self.demand, self.solution.plan)
-        return np.array_equal(anew.where.pop, self.where.pop) and np.array_equal(anew.matrix, self.matrix)
+        anew = self.model.solve(self.solution.plan)
+        where = catchment(self.model, self.demand, anew, measured_under=self.normal)
+        matrix = matrix_of(self.pops, self.regions, self.demand, where)
+        return np.array_equal(where.pop, self.where.pop) and np.array_equal(matrix, self.matrix)

@@ -68,7 +68,7 @@ class Rows(Mapping[StepKey, tuple[Step, ...]]):
     ) -> None:
         """Take the moment's state. Who moves does not depend on demand: `former` lends that if it had the same plan."""
         fleet = routing.model.attachment.fleet
-        self._model, self._demand = routing.model, routing.demand
+        self._model, self._demand, self._normal = routing.model, routing.demand, routing.normal
         self._names = [pop.name for pop in fleet.pops]
         self._pop_of = {name: index for index, name in enumerate(self._names)}
         self._sessions: list[list[int]] = [[] for _ in fleet.pops]
@@ -116,10 +116,10 @@ class Rows(Mapping[StepKey, tuple[Step, ...]]):
         return tuple(plan)
 
     def _settled(self, pop: int, level: int) -> tuple[Solution, Catchment]:
-        """Return where all would go with one PoP on a level. Measurements were made in the base, and in no other."""
+        """Return where all would go with one PoP on a level."""
         base = self.ground.base
         solution = self._model.update(base[0], self._with(pop, level))
-        return solution, changed_catchment(self._model, self._demand, solution, *base)
+        return solution, changed_catchment(self._model, self._demand, solution, *base, measured_under=self._normal)
 
     def _row(self, key: StepKey, pop: int) -> Step:
         moves = self.ground.moves.get(key)

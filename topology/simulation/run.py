@@ -37,7 +37,7 @@ class Simulation:
         self.world = world
         self.controller = controller
         self.scenario = world.scenario
-        self.result = Run(controller=controller.name, scenario=world.scenario)
+        self.result = Run(controller=controller.name, scenario=world.scenario, outside=world.routing.demand.outside)
         names = [pop.name for pop in world.fleet.pops]
         self._names = names
         self._noise = [
@@ -155,9 +155,9 @@ class Simulation:
         handshakes_s = served.handshakes_s / UNIT * noise[2]
         lost, cut = self._deaf()
         metered = (self._losses.uniform(number) >= np.maximum(lost, telemetry.loss)) & (alive > 0)
-        capacity = np.maximum(world.capacity * alive, 1e-9)
+        room = np.maximum(world.room * alive, 1e-9)
         rate = np.maximum(world.handshakes_s * alive, 1e-9)
-        tightness = np.maximum(sessions / capacity, handshakes_s / rate)
+        tightness = np.maximum(sessions / room, handshakes_s / rate)
         return Seen(
             now_s=now,
             sessions=sessions,
@@ -167,6 +167,7 @@ class Simulation:
             connected=~cut & (alive > 0),
             alive=alive,
             tightness=np.where(metered, tightness, 0.0),
+            room=world.room,
         )
 
     def _deaf(self) -> tuple[Floats, Flags]:
@@ -199,8 +200,8 @@ class Simulation:
     def _note(self, now: float, served: Served, acts: int) -> None:
         world = self.world
         announcing = sorted(world.announcing)
-        limits = (world.capacity * world.alive // UNIT)[announcing]
-        loads = served.offered / np.maximum(world.capacity * UNIT, 1)
+        limits = (world.room * world.alive // UNIT)[announcing]
+        loads = served.offered / np.maximum(world.room * UNIT, 1)
         self._log.update(served.offered.tobytes())
         self.result.utilisation.append([round(float(one), 4) for one in loads])
         self.result.ticks.append(
@@ -211,7 +212,7 @@ class Simulation:
                 unreached=served.unreached // UNIT,
                 waiting=int(served.waiting.sum()) // UNIT,
                 moved=served.moved // UNIT,
-                overloaded=int((served.offered > world.capacity * world.alive).sum()),
+                overloaded=int((served.offered > world.room * world.alive).sum()),
                 hottest=round(float(loads.max(initial=0.0)), 4),
                 announced_capacity=int(limits.sum()),
                 largest_announced=int(limits.max(initial=0)),

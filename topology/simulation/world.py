@@ -2,7 +2,7 @@
 
 Sessions are counted in thousandths, as whole numbers. A moved session is gone and must connect again; a PoP takes as
 many per second as it has handshakes for, the rest wait. Users of an overloaded PoP stay connected and get too little:
-the meter sees them all, and what is above capacity counts as lost.
+the meter sees them all, and what is above the room of its tightest resource counts as lost.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from popctl.core import damping
 from topology.simulation.curves import UNIT, factors
+from topology.simulation.room import rooms
 from topology.simulation.routing import Routing
 from topology.simulation.streams import Streams
 
@@ -60,7 +61,7 @@ class Served:
 
     @property
     def lost_total(self) -> int:
-        """All that is not served: nowhere to go, no handshake yet, or above capacity."""
+        """All that is not served: nowhere to go, no handshake yet, or no room."""
         return self.unreached + int(self.lost.sum())
 
     @property
@@ -85,7 +86,7 @@ class World:
         self.total_by_region = np.zeros(self.routing.regions, dtype=np.int64)
         np.add.at(self.total_by_region, demand.region, demand.sessions)
         pops = len(fleet.pops)
-        self.capacity: Longs = np.array([pop.capacity.sessions for pop in fleet.pops], dtype=np.int64)
+        self.room: Longs = rooms(fleet, profile)
         self.handshakes_s: Longs = np.array([pop.capacity.handshakes_s for pop in fleet.pops], dtype=np.int64)
         self.alive = np.full(pops, UNIT, dtype=np.int64)
         """Thousandths of the backends that serve."""
@@ -205,11 +206,11 @@ class World:
         accepted = np.minimum(wanting, np.minimum(room * self.scenario.tick_s, _AMPLE).astype(np.int64))
         self._waiting = wanting - accepted
         asked = wanting // self.profile.reconnect_window_s
-        capacity = self.capacity * self.alive
+        room_left = self.room * self.alive
         return Served(
             offered=offered,
             waiting=self._waiting.copy(),
-            lost=self._waiting + np.maximum(offered - self._waiting - capacity, 0),
+            lost=self._waiting + np.maximum(offered - self._waiting - room_left, 0),
             handshakes_s=steady + (accepted / self.scenario.tick_s).astype(np.int64),
             storm=np.maximum(asked - room, 0) // UNIT,
             unreached=int(self.routing.matrix[pops] @ factors_now),
@@ -223,8 +224,8 @@ class World:
         routes = {id(one): one for plan in (self.told, self._settled, self._effective) for one in plan}
         news = [one.route for one in self._heap]
         fixed = (self.fleet, self.scenario, self.profile, self._delays, self._damps, self._figures)
-        settled = (routing.model, routing.demand, routing.solution, routing.where)
-        return (*fixed, *settled, self.capacity, self.handshakes_s, *routes.values(), *news)
+        settled = (routing.model, routing.demand, routing.normal, routing.solution, routing.where)
+        return (*fixed, *settled, self.room, self.handshakes_s, *routes.values(), *news)
 
     @property
     def announcing(self) -> frozenset[int]:

@@ -116,6 +116,57 @@ def test_a_fleet_with_a_capacity_of_zero_is_refused_with_the_line_of_its_own_fil
     assert found == [f"fleet.json:2: pops[0].capacity.sessions: 0 is not a whole number of 1..{2**40}"]
 
 
+def own(folder: Path, *lines: str) -> str:
+    """Write a fleet of two PoPs, with room for 3,000 sessions in all, and return the head of a scenario about it."""
+    capacity = '"capacity": {"sessions": 1500, "bit_s": 1000000000, "handshakes_s": 50}'
+    pops = (f'{{"name": "{name}", "region": "here", {capacity}, "sessions": [{{"upstream": 2}}]}}' for name in "ab")
+    (folder / "fleet.json").write_text(f'{{"asn": 1, "pops": [{", ".join(pops)}]}}', encoding="utf-8")
+    for name in ("demand", "measured"):
+        (folder / f"{name}.csv").touch()
+    return "\n".join(['name = "x"\nduration = "1h"\ntick = "60s"\n[fleet]\nfile = "fleet.json"', *lines, ""])
+
+
+def test_a_fleet_of_ones_own_brings_its_demand_and_what_was_measured(tmp_path: Path) -> None:
+    sites = load(tmp_path, own(tmp_path, 'demand = "demand.csv"', 'measured = "measured.csv"')).sites
+    assert (sites.demand, sites.measured) == (tmp_path / "demand.csv", tmp_path / "measured.csv")
+
+
+def test_without_a_figure_a_fleet_of_ones_own_has_half_as_much_again_capacity_as_it_needs(tmp_path: Path) -> None:
+    assert load(tmp_path, own(tmp_path)).sites.users == 2000
+    assert load(tmp_path, own(tmp_path, "users = 7")).sites.users == 7
+    assert load(tmp_path, own(tmp_path).replace('file = "fleet.json"', "pops = 2")).sites.users == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (['demand = "none.csv"'], "s.toml:6: fleet.demand: {folder}/none.csv is no file"),
+        (['demand = "demand.csv"', "users = 7"], "s.toml:7: fleet.users: says nothing beside a demand"),
+        (["measured = 7"], "s.toml:6: fleet.measured: 7 is not a name"),
+    ],
+)
+def test_what_is_wrong_with_the_demand_of_a_fleet_is_named(tmp_path: Path, lines: list[str], expected: str) -> None:
+    assert problems(tmp_path, own(tmp_path, *lines))[0] == expected.format(folder=tmp_path)
+
+
+@pytest.mark.parametrize("key", ["demand", "measured"])
+def test_a_made_fleet_takes_no_demand(tmp_path: Path, key: str) -> None:
+    text = own(tmp_path, f'{key} = "{key}.csv"').replace('file = "fleet.json"', "pops = 2")
+    assert problems(tmp_path, text) == [
+        f"s.toml:6: fleet.{key}: goes with the file of a fleet; one that is made is made for its own users"
+    ]
+
+
+def test_a_fleet_with_more_room_than_can_be_counted_needs_a_figure(tmp_path: Path) -> None:
+    text = own(tmp_path)
+    fleet = tmp_path / "fleet.json"
+    fleet.write_text(fleet.read_text(encoding="utf-8").replace("1500", str(2**40)), encoding="utf-8")
+    assert problems(tmp_path, text) == [
+        f"s.toml:5: fleet.file: has room for {2**41} sessions, and the model counts up to {2**40}: give users"
+    ]
+    assert load(tmp_path, text + "users = 9\n").sites.users == 9
+
+
 def test_a_file_that_is_not_there_is_a_problem_not_a_traceback(tmp_path: Path) -> None:
     with pytest.raises(TopologyError, match="cannot be read"):
         scenario_file.load(tmp_path / "none.toml")

@@ -196,6 +196,37 @@ def crowded(stage: Stage, capacity: Capacity) -> Stage:
     return replace(stage, model=Model(attach(graph, same), stage.model.engine))
 
 
+AMPLE = Capacity(sessions=MOST_SESSIONS, bit_s=MOST_BIT_S, handshakes_s=MOST_HANDSHAKES_S)
+
+
+def test_the_tightest_resource_says_who_is_overloaded_and_what_is_lost() -> None:
+    """Room for 3,600 sessions is the same whether addresses, bits or handshakes end there."""
+    room, profile = 3600, Profile()
+    stage = stage_of(replace(QUIET, crowds=(crowd(3.0),)), engine="numpy")
+    limits = (
+        replace(AMPLE, sessions=room),
+        replace(AMPLE, bit_s=room * profile.bit_s_per_session),
+        replace(AMPLE, handshakes_s=room // profile.handshake_interval_s),
+    )
+    by_sessions, by_bits, by_handshakes = (play(crowded(stage, one), "none").ticks for one in limits)
+    assert by_bits == by_sessions
+    assert any(tick.overloaded for tick in by_sessions)
+    assert [tick.overloaded for tick in by_handshakes] == [tick.overloaded for tick in by_sessions]
+    # Besides, those who come wait for a handshake.
+    assert all(one.lost >= other.lost for one, other in zip(by_handshakes, by_sessions, strict=True))
+    assert play(crowded(stage, AMPLE), "none").lost_share == 0
+
+
+@pytest.mark.parametrize("controller", [name for name in CONTROLLERS if name not in {"none", "popctl"}])
+def test_the_controllers_to_compare_with_see_a_full_link_as_they_see_full_addresses(controller: str) -> None:
+    room, profile = 3600, Profile()
+    stage = stage_of(replace(QUIET, crowds=(crowd(3.0),)), engine="numpy")
+    limits = replace(AMPLE, sessions=room), replace(AMPLE, bit_s=room * profile.bit_s_per_session)
+    by_sessions, by_bits = (play(crowded(stage, one), controller) for one in limits)
+    assert by_sessions.acts
+    assert by_bits.acts == by_sessions.acts
+
+
 def test_another_seed_is_another_world() -> None:
     assert played(QUIET).digest != played(replace(QUIET, seed=6)).digest
 
@@ -345,6 +376,7 @@ def test_three_strikes_strikes_three_times_after_every_hold_down(controller: typ
                 connected=every,
                 alive=still + 1.0,
                 tightness=tightness,
+                room=every.astype(np.int64),
             )
         )
         levels.append(one.levels[0])
