@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from popctl.config.checks_routing import problem
 from popctl.config.errors import KeyPath, Problem
-from popctl.config.tables import bare_tables, forward, plan
+from popctl.config.tables import bare_tables, forward, plans
 from popctl.core import balance
 from popctl.model.balancer import MAX_SLOT, HashKey
 from popctl.wire import spi_lint
@@ -23,16 +23,24 @@ _LARGEST_TABLE = 0x7FFFFFFF
 
 def plan_fits(parts: Parts) -> Iterator[Problem]:
     """The plan can number this PoP and its backends, and its labels and slices do not collide."""
-    found, pop = plan(parts), parts.pop
-    if found is None or pop is None or "spi_plan" in parts.broken:
+    pop = parts.pop
+    if parts.spi_plan is None or pop is None or "spi_plan" in parts.broken:
         return
+    found = plans(parts.spi_plan)[0]
     for one in spi_lint.lint(found, pops=pop.id, backends_per_pop=1, sas_per_backend=1):
         yield problem(("spi_plan", _last(one.key)), getattr(found, _last(one.key)), one.text, one.remedy)
 
 
+def plans_stand_together(parts: Parts) -> Iterator[Problem]:
+    """No SPI means one thing in the plan and another in a plan before it."""
+    if "spi_plan" not in parts.broken:
+        for one in spi_lint.lint_previous(plans(parts.spi_plan)):
+            yield Problem(path=one.key, found="plans in force together", problem=one.text, remedy=one.remedy)
+
+
 def ids_fit(parts: Parts) -> Iterator[Problem]:
     """Every backend of a balanced service fits in a mark, and in the plan if there is one."""
-    found = plan(parts)
+    found = parts.spi_plan
     for part in _members(parts):
         number = part.value.id
         if number >= MAX_SLOT:
@@ -164,6 +172,7 @@ def _last(key: str) -> str:
 
 CHECKS = (
     plan_fits,
+    plans_stand_together,
     ids_fit,
     vips_are_of_the_service,
     vips_are_nobody_elses,

@@ -19,6 +19,10 @@ class SpiPlan(Section):
     sa_bits: int = Field(default=defaults.SA_BITS, ge=4, le=28, description="Every backend owns 2**sa_bits ESP SPIs.")
     esp_base: Word = Field(default=0, description="First ESP SPI of the plan.")
     generation: int = Field(default=0, description="Of the layout, 0 to 6; a new layout takes the next one.")
+    previous: "SpiPlan | None" = Field(
+        default=None,
+        description="The plan before this one, whole, while SAs that were made under it may live; null: there is none.",
+    )
 
 
 class Affinity(Section):

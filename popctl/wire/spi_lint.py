@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 from popctl.model.balancer import MAX_SLOT, Problem, SpiPlan
 from popctl.wire.spi import (
@@ -30,6 +31,8 @@ class Inventory:
     """What all PoPs of a site must agree on."""
 
     plan: SpiPlan
+    previous: tuple[SpiPlan, ...] = ()
+    """Plans before it whose SAs may live, newest first."""
     names: Mapping[Identity, str]
     """Every labelled backend of every PoP that is known here."""
 
@@ -151,6 +154,24 @@ def successor_problems(old: SpiPlan, new: SpiPlan) -> tuple[Problem, ...]:
     return tuple(found)
 
 
+def lint_previous(plans: Sequence[SpiPlan]) -> tuple[Problem, ...]:
+    """Say why these plans, newest first, cannot be in force together; empty when every SPI has one meaning."""
+    places = [("spi_plan" + ".previous" * age, plan) for age, plan in enumerate(plans)]
+    found = [
+        _moved(one, at) for at, plan in places[1:] for one in lint(plan, pops=1, backends_per_pop=1, sas_per_backend=1)
+    ]
+    for (at, newer), (before, older) in combinations(places, 2):
+        if newer == older:
+            remedy = "write the plan there that was in force before, or leave it out"
+            found.append(Problem(key=before, text=f"is the same as {at}", remedy=remedy))
+        found += [_moved(one, at) for one in successor_problems(older, newer)]
+    return tuple(found)
+
+
+def _moved(problem: Problem, at: str) -> Problem:
+    return replace(problem, key=at + problem.key.removeprefix("spi_plan"))
+
+
 def disagreements(ours: Inventory, theirs: Inventory) -> tuple[Problem, ...]:
     """Say where two inventories of one site differ: either they are equal or clients are steered wrong."""
     found = []
@@ -164,6 +185,10 @@ def disagreements(ours: Inventory, theirs: Inventory) -> tuple[Problem, ...]:
                 remedy="copy one to the other before either is loaded",
             )
         )
+    if ours.previous != theirs.previous:
+        here, there = (", ".join(map(str, one.previous)) or "nothing" for one in (ours, theirs))
+        remedy = "copy one to the other: a client of a plan that only one knows is hashed by the other"
+        found.append(Problem(key="spi_plan.previous", text=f"is {here} here and {there} there", remedy=remedy))
     found += [
         Problem(
             key=f"pops.{identity.pop}.backends.{identity.backend}",

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from popctl.cli.lb_inventory import InventoryError, load
 from popctl.config.yaml_text import read_tree
 from popctl.wire import packet
 from popctl.wire.packet import UDP
-from tests.balancers import CLIENT4, VIP4, server_spi
+from tests.balancers import CLIENT4, PLAN, VIP4, server_spi
 from tests.unit.config import samples
 from tests.unit.config.samples import minimal
 
@@ -114,6 +115,20 @@ def test_the_settings_of_a_backend_come_from_the_inventory(capsys: pytest.Captur
         "ip address add 2001:db8:ffff::1/128 dev lo nodad\n",
     ):
         assert line in text
+
+
+def test_while_a_plan_is_rolled_out_both_are_explained_and_the_new_one_is_handed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = changed(tmp_path, lambda d: d["spi_plan"].update(generation=1, previous={"site": "example.net"}))
+    there = {"inventory": file, "source": str(CLIENT4), "destination": str(VIP4), "spi_i": "1"}
+    for plan in (PLAN, replace(PLAN, generation=1)):
+        assert explain(**there, spi_r=server_spi(1, plan=plan).hex()) == Exit.OK
+        assert capsys.readouterr().out.startswith("to b1: ike-label (rule responder-label)")
+    assert backend_config("b1", inventory=file) == Exit.OK
+    assert f"spi_label = 0x{server_spi(1, plan=plan)[:4].hex()}00000000\n" in capsys.readouterr().out
+    assert compare(INVENTORY, file) == Exit.PROBLEMS
+    assert "spi_plan.previous: is nothing here and {site: example.net, " in capsys.readouterr().err
 
 
 def test_an_unknown_backend_and_a_dead_socket_are_told_apart(tmp_path: Path) -> None:
