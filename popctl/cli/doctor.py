@@ -21,6 +21,7 @@ from popctl.cli.options import AsJson, attempt, printable, write_json
 
 if TYPE_CHECKING:
     from popctl.core.doctor import Finding
+    from popctl.model.balancer import BalancedService
     from popctl.model.host import Facts, Lifetimes
     from popctl.model.route import Address
 
@@ -70,7 +71,8 @@ def doctor(
     from popctl.senses.doctor import facts  # noqa: PLC0415
 
     def work() -> int:
-        vips, remembered_s = _balanced(inventory, vip, affinity_timeout_s)
+        services = _services(inventory)
+        vips, remembered_s = _balanced(services, vip, affinity_timeout_s)
         lifetimes, silent = _lifetimes(vici)
         look: Callable[[], Facts] = partial(
             facts,
@@ -81,13 +83,13 @@ def doctor(
             vips=vips,
             ipv6=ipv6 or any(one.version == 6 for one in vips),  # noqa: PLR2004 - IP version
         )
-        left = findings(look())
+        left = findings(look(), services)
         done: list[str] = []
         if fix:
             done = [one.command for one in left if one.safe and _run(one)]
             _tell(audit, done)
             # What was ordered and what is are two things.
-            left = findings(look())
+            left = findings(look(), services)
         _show(left, done, silent, as_json=json)
         if silent:
             return Exit.UNREACHABLE
@@ -114,17 +116,22 @@ def _lifetimes(vici: tuple[str, ...]) -> tuple[list[Lifetimes], dict[str, str]]:
     return told, silent
 
 
-def _balanced(inventory: Path | None, vips: tuple[str, ...], affinity_s: int) -> tuple[tuple[Address, ...], int]:
+def _services(inventory: Path | None) -> tuple[BalancedService, ...]:
+    from popctl.cli.lb_inventory import load  # noqa: PLC0415 - numpy and YAML only where needed
+
+    return () if inventory is None else load(inventory).tables.services
+
+
+def _balanced(
+    services: tuple[BalancedService, ...], vips: tuple[str, ...], affinity_s: int
+) -> tuple[tuple[Address, ...], int]:
     from ipaddress import ip_address  # noqa: PLC0415
 
-    if inventory is None:
+    if not services:
         try:
             return tuple(ip_address(one) for one in vips), affinity_s
         except ValueError as error:
             raise UsageError(f"--vip: {error}") from error
-    from popctl.cli.lb_inventory import load  # noqa: PLC0415
-
-    services = load(inventory).tables.services
     remembered = [service.affinity.timeout_s for service in services if service.affinity]
     return tuple(one for service in services for one in service.vips), min(remembered, default=affinity_s)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from popctl.core.balance import warnings
+from popctl.model.balancer import BalancedService
 from popctl.model.host import Facts
 
 KEEPALIVE_S = 20
@@ -44,9 +46,10 @@ class Finding:
     """`--fix` may run the command: it changes nothing but this setting, and takes effect at once."""
 
 
-def findings(facts: Facts) -> tuple[Finding, ...]:
-    """Return everything worth mending, worst first."""
+def findings(facts: Facts, services: Iterable[BalancedService] = ()) -> tuple[Finding, ...]:
+    """Return everything worth mending, of the host and of how `services` are spread, worst first."""
     found = [
+        *_hash_keys(services),
         *_forwarding(facts),
         *_return_path(facts),
         *_conntrack(facts),
@@ -57,6 +60,13 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
     ]
     order = list(Severity)
     return tuple(sorted(found, key=lambda f: order.index(f.severity)))
+
+
+def _hash_keys(services: Iterable[BalancedService]) -> Iterator[Finding]:
+    for service in services:
+        for one in warnings(service):
+            text = f"service {service.name} is spread by {service.key}"
+            yield Finding(name="hash-key", severity=Severity.WARNING, text=text, why=one.text, command=one.remedy)
 
 
 def _forwarding(facts: Facts) -> Iterator[Finding]:
