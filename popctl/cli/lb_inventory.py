@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popctl.cli.client import UsageError
-from popctl.config import schema_balancer, schema_inventory
+from popctl.config import defaults, schema_balancer, schema_inventory
 from popctl.config.errors import ConfigError
 from popctl.config.load import parse, read
 from popctl.config.schema import Document
@@ -130,7 +130,7 @@ def _secret_or_stand_in(path: Path) -> str:
 def _of_its_own(path: Path, tree: Tree, textual: tuple[errors.Problem, ...]) -> BalancerInventory:
     cut = Dissection(tree, schema_inventory.Inventory)
     plan = cut.section("spi_plan", schema_balancer.SpiPlan)
-    sizes = cut.section("sizes", schema_inventory.Sizes)
+    sizes = cut.section("sizes", schema_balancer.Sizes)
     pop = cut.section("pop", schema_inventory.Identity)
     backends = {part.key: part.value for part in cut.entries("backends", schema_inventory.Backend)}
     services = {part.key: part.value for part in cut.entries("services", schema_inventory.Service)}
@@ -165,7 +165,7 @@ def _build(path: Path, described: schema_inventory.Inventory) -> BalancerInvento
         plan,
         pops=sizes.pops or pop,
         backends_per_pop=sizes.backends_per_pop or max(ids.values()) + 1,
-        sas_per_backend=sizes.sas_per_backend,
+        sas_per_backend=sizes.sas_per_backend or defaults.SAS_PER_BACKEND,
     )
     found += lint_previous(in_force) + lint_ids(plan, pop, {number: name for name, number in ids.items()})
     if found:

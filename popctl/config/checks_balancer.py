@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 from typing import TYPE_CHECKING
 
+from popctl.config import defaults
 from popctl.config.checks_routing import problem
 from popctl.config.errors import KeyPath, Problem
 from popctl.config.tables import bare_tables, forward, plans
@@ -13,7 +15,7 @@ from popctl.model.balancer import MAX_SLOT, HashKey
 from popctl.wire import spi_lint
 
 if TYPE_CHECKING:
-    from popctl.config import schema
+    from popctl.config import schema, schema_balancer
     from popctl.config.shape import Parts, Placed
     from popctl.model.route import Address
 
@@ -22,13 +24,25 @@ _LARGEST_TABLE = 0x7FFFFFFF
 
 
 def plan_fits(parts: Parts) -> Iterator[Problem]:
-    """The plan can number this PoP and its backends, and its labels and slices do not collide."""
-    pop = parts.pop
-    if parts.spi_plan is None or pop is None or "spi_plan" in parts.broken:
+    """The plan has room for the site and for the SAs of its backends, and its labels and slices do not collide."""
+    pop, sizes = parts.pop, parts.sizes
+    if parts.spi_plan is None or pop is None or sizes is None or "spi_plan" in parts.broken:
         return
     found = plans(parts.spi_plan)[0]
-    for one in spi_lint.lint(found, pops=pop.id, backends_per_pop=1, sas_per_backend=1):
+    problems = spi_lint.lint(
+        found,
+        pops=max(sizes.pops or 1, pop.id),
+        backends_per_pop=sizes.backends_per_pop or 1,  # ids are looked at one by one
+        sas_per_backend=_sas(parts, sizes),
+    )
+    for one in problems:
         yield problem(("spi_plan", _last(one.key)), getattr(found, _last(one.key)), one.text, one.remedy)
+
+
+def _sas(parts: Parts, sizes: schema_balancer.Sizes) -> int:
+    """Return how many SAs a backend may have to hold: a session has one at least."""
+    sessions = [capacity.sessions or 0 for part in _members(parts) if (capacity := part.value.capacity)]
+    return max(sizes.sas_per_backend or 0, *map(ceil, sessions), 0) or defaults.SAS_PER_BACKEND
 
 
 def plans_stand_together(parts: Parts) -> Iterator[Problem]:

@@ -25,6 +25,20 @@ class SpiPlan(Section):
     )
 
 
+class Sizes(Section):
+    """What the plan must have room for."""
+
+    pops: int | None = Field(default=None, ge=1, description="PoPs of the site; null: as many as the id of this one.")
+    backends_per_pop: int | None = Field(
+        default=None, ge=1, description="Backends of the largest one; null: only the ids of this one must fit."
+    )
+    sas_per_backend: int | None = Field(
+        default=None,
+        ge=1,
+        description="Concurrent SAs of one backend; null: the most `capacity.sessions` that is written, else 10000.",
+    )
+
+
 class Affinity(Section):
     """Soft memory of where a client went, for a client that comes back with a new SPI."""
 
