@@ -66,6 +66,8 @@ class BalancerInventory:
     tables: Tables
     ids: Mapping[str, int]
     """Backend name -> id."""
+    name: str | None = None
+    """Of the PoP; None: a balancer's own file does not say."""
 
     @property
     def plan(self) -> SpiPlan:
@@ -116,7 +118,7 @@ def _of_agent(path: Path, text: str) -> BalancerInventory:
     services = whole(pop, [build(one.weights, one.seed) for one in recipes(pop)])
     tables = replace(with_services(pop.tables, services), alive=frozenset(pop.tables.backends))
     ids = {forward.name: number for number, forward in pop.tables.backends.items()}
-    return BalancerInventory(plans=pop.spi_plans, pop=pop.id, tables=tables, ids=ids)
+    return BalancerInventory(plans=pop.spi_plans, pop=pop.id, tables=tables, ids=ids, name=pop.name)
 
 
 def _secret_or_stand_in(path: Path) -> str:

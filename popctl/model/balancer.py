@@ -77,6 +77,15 @@ class SpiPlan:
         return f"{{site: {self.site}, {numbers}, esp_base: {self.esp_base:#x}, generation: {self.generation}}}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelling:
+    """What labels say of a PoP, and so what no two PoPs of a fleet may have alike (id) or unlike (plan)."""
+
+    pop: int
+    plans: tuple[SpiPlan, ...]
+    """In force together, newest first."""
+
+
 class EspRange(NamedTuple):
     """ESP SPIs of one owner, both ends included."""
 

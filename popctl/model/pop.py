@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from popctl.model.announce import Announce as Announce  # noqa: PLC0414 - marks the re-export
-from popctl.model.balancer import Forward, SpiPlan, Tables
+from popctl.model.balancer import Forward, Labelling, SpiPlan, Tables
 from popctl.model.capacity import LoadSettings
 from popctl.model.floor import FleetSettings
 from popctl.model.listen import RemoteApi
@@ -173,3 +173,8 @@ class Pop:
     def spi_plan(self) -> SpiPlan | None:
         """Return the plan that new SAs follow."""
         return self.spi_plans[0] if self.spi_plans else None
+
+    @property
+    def labelling(self) -> Labelling | None:
+        """Return what labels say of this PoP; None: nothing is steered by them."""
+        return Labelling(pop=self.id, plans=self.spi_plans) if self.tables and self.spi_plans else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from popctl.model.balancer import MAX_SLOT, Problem, SpiPlan
+from popctl.model.balancer import MAX_SLOT, Labelling, Problem, SpiPlan
 from popctl.wire.spi import (
     ESP_RESERVED,
     ESP_SPACE,
@@ -170,6 +170,37 @@ def lint_previous(plans: Sequence[SpiPlan]) -> tuple[Problem, ...]:
 
 def _moved(problem: Problem, at: str) -> Problem:
     return replace(problem, key=at + problem.key.removeprefix("spi_plan"))
+
+
+def clashes(ours: Labelling, name: str, theirs: Labelling) -> tuple[Problem, ...]:
+    """Say what labels of the PoP `name` would be taken for here, or ours there; empty when no SA is misread.
+
+    While a new plan is rolled out PoP by PoP, one knows both: that is no clash.
+    """
+    found = []
+    if ours.pop == theirs.pop:
+        text = f"{ours.pop} is the id of {name}, too: a client of one is steered by the other as its own"
+        found.append(Problem(key="pop.id", text=text, remedy="ids are permanent: give the newer PoP a free one"))
+    if ours.plans and theirs.plans and ours.plans[0] not in theirs.plans and theirs.plans[0] not in ours.plans:
+        text = (
+            f"is {ours.plans[0]}, and in {name} {theirs.plans[0]}: neither can tell the other's clients from strangers"
+        )
+        remedy = "copy one to the other; a new plan keeps the one before it under previous"
+        found.append(Problem(key="spi_plan", text=text, remedy=remedy))
+    return tuple(found)
+
+
+def one_pop(pop: int, ours: str | None, theirs: str | None) -> tuple[Problem, ...]:
+    """Say that two PoPs of different names have one id; empty when it may be one PoP."""
+    if ours is None or theirs is None or ours == theirs:
+        return ()
+    return (
+        Problem(
+            key="pop.id",
+            text=f"{pop} is {ours!r} here and {theirs!r} there",
+            remedy="ids are permanent: give the newer PoP a free one",
+        ),
+    )
 
 
 def disagreements(ours: Inventory, theirs: Inventory) -> tuple[Problem, ...]:

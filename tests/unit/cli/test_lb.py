@@ -344,3 +344,15 @@ def test_an_agents_configuration_is_an_inventory_where_its_certificates_are_not(
     balancer = (service, f"{service}    balancer: {{vips: [198.51.100.1]}}\n")
     path.write_text(minimal(balancer, tail=f"spi_plan: {{site: example.net}}\n{fleet}{api}"))
     assert load(path).ids == {"vpn-1": 1, "vpn-2": 2}
+
+
+def test_two_pops_with_one_id_are_told_apart_by_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    service = "    prefixes: [198.51.100.0/24]\n"
+    balancer = (service, f"{service}    balancer: {{vips: [198.51.100.1]}}\n")
+    files = []
+    for name in ("fra1", "ams1"):
+        files.append(tmp_path / f"{name}.yaml")
+        files[-1].write_text(minimal(balancer, ("name: fra1", f"name: {name}"), tail="spi_plan: {site: example.net}\n"))
+    assert compare(*files) == Exit.PROBLEMS
+    told = "pop.id: 1 is 'fra1' here and 'ams1' there; ids are permanent: give the newer PoP a free one\n"
+    assert capsys.readouterr().err == told

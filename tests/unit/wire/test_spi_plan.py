@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from popctl.model.balancer import EspRange, Labels, SpiPlan
+from popctl.model.balancer import EspRange, Labelling, Labels, SpiPlan
 from popctl.wire.errors import WireError
 from popctl.wire.spi import (
     ESP_SPACE,
@@ -22,7 +22,7 @@ from popctl.wire.spi import (
     prefix,
     prefix_mask,
 )
-from popctl.wire.spi_lint import Inventory, disagreements, lint, lint_ids, lint_previous, successor_problems
+from popctl.wire.spi_lint import Inventory, clashes, disagreements, lint, lint_ids, lint_previous, successor_problems
 
 PLAN = SpiPlan(site="example.net")
 
@@ -183,6 +183,25 @@ def test_plans_in_force_together_give_every_spi_one_meaning() -> None:
     assert [str(p) for p in lint_previous([NARROW, NARROW])] == [
         "spi_plan.previous: is the same as spi_plan; write the plan there that was in force before, or leave it out"
     ]
+
+
+def test_labels_of_two_pops_clash_by_an_id_that_both_have_and_by_plans_that_do_not_know_each_other() -> None:
+    ours = Labelling(pop=7, plans=(NARROW,))
+    assert clashes(ours, "ams", Labelling(pop=8, plans=(NARROW,))) == ()
+    assert [str(p) for p in clashes(ours, "ams", ours)] == [
+        (
+            "pop.id: 7 is the id of ams, too: a client of one is steered by the other as its own; "
+            "ids are permanent: give the newer PoP a free one"
+        )
+    ]
+    assert [str(p) for p in clashes(ours, "ams", Labelling(pop=8, plans=(WIDER,)))] == [
+        (
+            f"spi_plan: is {NARROW}, and in ams {WIDER}: neither can tell the other's clients from strangers; "
+            "copy one to the other; a new plan keeps the one before it under previous"
+        )
+    ]
+    rolled_out = Labelling(pop=8, plans=(WIDER, NARROW))
+    assert clashes(ours, "ams", rolled_out) == clashes(rolled_out, "fra", ours) == ()
 
 
 def test_inventories_that_disagree_are_told_apart() -> None:
