@@ -12,13 +12,16 @@ from popctl.model.balancer import BalancedService, Forward, Labels, Rows, SpiPla
 from popctl.wire.spi import Identity, esp_slice, label, labels
 
 PLAN = SpiPlan(site="example.net")
+NARROW_PLAN = SpiPlan(site="example.net", pop_bits=4, backend_bits=4, sa_bits=16, esp_base=0x10000000)
+WIDE_PLAN = replace(NARROW_PLAN, backend_bits=5, generation=1, esp_base=0x20000000)
+"""Takes the place of `NARROW_PLAN`; `PLAN` leaves no room for another one beside it."""
 POP = 7
 VIP4 = IPv4Address("198.51.100.1")
 VIP6 = IPv6Address("2001:db8:ffff::1")
 CLIENT4 = IPv4Address("203.0.113.2")
 CLIENT6 = IPv6Address("2001:db8:c::2")
 SEED = 0x5EED0001
-NO_LABELS = Labels(prefix=0, prefix_mask=0, ike={}, esp={}, esp_plan=None)
+NO_LABELS = Labels()
 
 
 @cache
@@ -64,11 +67,11 @@ def draining(wanted: Tables, *backends: int) -> Tables:
     return replace(wanted, draining=frozenset(backends))
 
 
-def server_spi(backend: int, tail: int = 0x01020304, pop: int = POP) -> bytes:
+def server_spi(backend: int, tail: int = 0x01020304, pop: int = POP, plan: SpiPlan = PLAN) -> bytes:
     """Return an IKE SPI that this backend would choose."""
-    return label(PLAN, Identity(pop, backend)).to_bytes(4, "big") + tail.to_bytes(4, "big")
+    return label(plan, Identity(pop, backend)).to_bytes(4, "big") + tail.to_bytes(4, "big")
 
 
-def esp_spi(backend: int, offset: int = 0x77, pop: int = POP) -> int:
+def esp_spi(backend: int, offset: int = 0x77, pop: int = POP, plan: SpiPlan = PLAN) -> int:
     """Return an ESP SPI that this backend would choose."""
-    return esp_slice(PLAN, Identity(pop, backend)).first + offset
+    return esp_slice(plan, Identity(pop, backend)).first + offset

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from popctl.wire import packet
 from popctl.wire.packet import ESP, ICMP, ICMPV6, UDP
-from tests.balancers import POP, VIP4, VIP6, esp_spi, server_spi
+from tests.balancers import PLAN, POP, VIP4, VIP6, esp_spi, server_spi
 
 if TYPE_CHECKING:
+    from popctl.model.balancer import SpiPlan
     from popctl.model.route import Address
 
 
@@ -22,6 +23,8 @@ class Corpus:
 
     seed: int
     backends: int
+    plans: tuple[SpiPlan, ...] = (PLAN,)
+    """In force together."""
 
     def __post_init__(self) -> None:
         self.draw = random.Random(self.seed)
@@ -52,13 +55,16 @@ class Corpus:
     def backend(self) -> int:
         return self.draw.randrange(self.backends)
 
+    def plan(self) -> SpiPlan:
+        return self.plans[0] if len(self.plans) == 1 else self.draw.choice(self.plans)
+
     def spi(self) -> bytes:
         """Return an IKE SPI: of a backend, of a stray, zero or random."""
         kind = self.draw.randrange(8)
         if kind < 4:
-            return server_spi(self.backend(), self.draw.getrandbits(32))
+            return server_spi(self.backend(), self.draw.getrandbits(32), plan=self.plan())
         if kind == 4:
-            return server_spi(self.backend(), pop=POP + 1)
+            return server_spi(self.backend(), pop=POP + 1, plan=self.plan())
         if kind == 5:
             return bytes(8)
         return self.draw.randbytes(8)
@@ -78,9 +84,9 @@ class Corpus:
     def spi32(self) -> int:
         kind = self.draw.randrange(8)
         if kind < 5:
-            return esp_spi(self.backend(), self.draw.randrange(1 << 16))
+            return esp_spi(self.backend(), self.draw.randrange(1 << 16), plan=self.plan())
         if kind == 5:
-            return esp_spi(self.backend(), pop=POP + 1)
+            return esp_spi(self.backend(), pop=POP + 1, plan=self.plan())
         return self.draw.getrandbits(32)
 
     def ike500(self) -> tuple[int, bytes]:

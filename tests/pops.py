@@ -140,4 +140,4 @@ def balanced(bare: Pop) -> Pop:
             for number in members
         },
     )
-    return replace(bare, tables=tables, spi_plan=PLAN)
+    return replace(bare, tables=tables, spi_plans=(PLAN,))

@@ -9,6 +9,7 @@ from uuid import uuid4
 from popctl.agent.events import Event, FleetChanged
 from popctl.fleet.fleet import Fleet
 from popctl.fleet.single import SingleFleet
+from popctl.model.balancer import Labelling
 from popctl.model.fleet import FleetWish
 from popctl.model.floor import FleetSettings
 from popctl.model.instant import Instant
@@ -22,6 +23,8 @@ class Identity:
     config_digest: str
     incarnation: str
     """Another one with every process image: two agents that run as one PoP are told apart by it."""
+    labelling: Labelling | None = None
+    """What labels say of the PoP."""
 
 
 class FleetHand:
@@ -34,8 +37,12 @@ class FleetHand:
 
     def set(self, wish: FleetWish) -> None:
         """Make `wish` the wanted state; returns at once."""
+        identity = self._identity
         report = replace(
-            wish.report, config_digest=self._identity.config_digest, incarnation=self._identity.incarnation
+            wish.report,
+            config_digest=identity.config_digest,
+            incarnation=identity.incarnation,
+            labelling=identity.labelling,
         )
         self._fleet.set(replace(wish, report=report))
 
@@ -57,7 +64,7 @@ def fleet_hand(
     alive: Callable[[], bool],
 ) -> FleetHand:
     """Return the hand of the PoP's fleet, or one that has nobody to speak to."""
-    identity = Identity(config_digest=config_digest, incarnation=uuid4().hex)
+    identity = Identity(config_digest=config_digest, incarnation=uuid4().hex, labelling=pop.labelling)
     if pop.fleet is None:
         return FleetHand(SingleFleet(), identity, put)
     return FleetHand(_etcd(pop.name, pop.fleet, identity.incarnation, clock, alive), identity, put)

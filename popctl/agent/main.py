@@ -28,6 +28,7 @@ from popctl.agent.events import ActualChanged, Event, IntentsChanged, LoadRestor
 from popctl.agent.fleet_hand import fleet_hand
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.journal import Journal
+from popctl.agent.label_alarm import LabelAlarm
 from popctl.agent.leftovers import keep_clean
 from popctl.agent.load_store import FILE as LOAD_FILE
 from popctl.agent.load_store import LoadKeeper
@@ -119,6 +120,7 @@ class Agent:
                 self._watch_sas,
                 self._watch_sas.missteers,
                 Alarm(),
+                LabelAlarm(pop),
                 self._load,
                 self._services,
             ),

@@ -163,7 +163,7 @@ class Metrics(Collector):
         yield from self._agent(view)
         yield from self._services()
         if self._pop.fleet is not None:
-            yield from fleet_families(view.fleet, self._standing.copy(), self._clock())
+            yield from fleet_families(self._pop, view.fleet, self._standing.copy(), self._clock())
         yield from self._backends(view)
         if any(backend.meter is not None for backend in self._pop.backends.values()):
             yield from load_families(self._pop, view, self._clock())

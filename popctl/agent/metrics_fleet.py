@@ -6,13 +6,19 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from popctl.agent.label_alarm import clashing
 from popctl.model.desired import ServiceDecision
 from popctl.model.fleet import FleetView, PermitState
 from popctl.model.instant import NEVER, Instant
+from popctl.model.pop import Pop
 
 
-def fleet_families(view: FleetView, standing: Mapping[str, ServiceDecision], now: Instant) -> Iterator[Metric]:
+def fleet_families(
+    pop: Pop, view: FleetView, standing: Mapping[str, ServiceDecision], now: Instant
+) -> Iterator[Metric]:
     """Return them."""
+    clashing_pops = len(clashing(pop.labelling, pop.name, view))
+    yield GaugeMetricFamily("popctl_fleet_label_clashes", "PoPs whose labels clash with ours.", value=clashing_pops)
     yield GaugeMetricFamily("popctl_fleet_connected", "The store answers.", value=view.connected)
     yield GaugeMetricFamily("popctl_fleet_pops", "PoPs with a record in the store.", value=len(view.members))
     if view.current_at > -NEVER:

@@ -38,7 +38,7 @@ ALARM_S = 600.0
 FORGET_S = 600.0
 
 Refused = Callable[[ViciEndpoint], Awaitable[int]]
-Walker = Callable[[ViciEndpoint, int, SpiPlan | None, int], Awaitable[Walk]]
+Walker = Callable[[ViciEndpoint, int, tuple[SpiPlan, ...], int], Awaitable[Walk]]
 
 
 @dataclass(slots=True)
@@ -149,7 +149,7 @@ class MissteerWatch:
         yield CounterMetricFamily(
             "popctl_split_clients", "Clients that send to a backend that never answers them.", value=self._book.splits
         )
-        labels = GaugeMetricFamily("popctl_backend_labels", "1 if its SAs follow the SPI plan.", labels=("backend",))
+        labels = GaugeMetricFamily("popctl_backend_labels", "1 if its SAs follow a plan in force.", labels=("backend",))
         for backend, problem in sorted(self._book.labels.copy().items()):
             labels.add_metric((self._name(backend),), not problem)
         yield labels
@@ -170,7 +170,7 @@ class MissteerWatch:
         while True:
             begin = self._clock()
             try:
-                walk = await self._walk(backend.vici, backend.id, self._pop.spi_plan, self._pop.id)
+                walk = await self._walk(backend.vici, backend.id, self._pop.spi_plans, self._pop.id)
             except ViciError as error:
                 _LOG.debug("SAs not walked", backend=backend.name, problem=str(error))
             else:

@@ -18,11 +18,13 @@ from popctl.agent.configured import Configured
 from popctl.agent.main import Agent
 from popctl.agent.stop import Ending
 from popctl.config.errors import ConfigError
+from popctl.config.lint import lint
 from popctl.listen.errors import ListenError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_LOG = structlog.get_logger("popctl.agent")
 EXIT_UNPROVEN = 75
 """EX_TEMPFAIL: the agent ended, but the last withdraw was not proven."""
 EXIT_SOCKET = 71
@@ -55,6 +57,8 @@ def run(source: Path) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
+    for warning in lint(configured.pop):
+        _LOG.warning("the configuration breaks something", warning=str(warning))
     agent = Agent(configured)
     ending: Ending | None = None
     try:

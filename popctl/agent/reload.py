@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from popctl.agent.configured import Configured
+from popctl.agent.label_alarm import new_clashes
 from popctl.config.diff import Change, diff
 from popctl.config.errors import ConfigError
 
@@ -38,12 +39,15 @@ async def may_follow(configured: Configured, loop: Loop) -> bool:
 
 
 async def _change(configured: Configured, loop: Loop) -> Change:
-    """Return what the file changes. Raises `ConfigError`, too, for what routers would be left alone with."""
+    """Return what the file changes.
+
+    Raises `ConfigError`, too, for what routers would be left alone with, and for labels that another PoP has.
+    """
     new = await asyncio.to_thread(Configured.load, configured.source)
     change = diff(configured.pop, new.pop)
-    orphans = change.orphans(_announced(loop))
-    if orphans:
-        raise ConfigError(str(configured.source), orphans)
+    problems = (*change.orphans(_announced(loop)), *new_clashes(configured.pop, new.pop, loop.world.view().fleet))
+    if problems:
+        raise ConfigError(str(configured.source), problems)
     return change
 
 

@@ -63,7 +63,7 @@ def backend_config(
         member = found.ids[backend]
         identity = Identity(found.pop, member)
         if check is not None:
-            return _say(_check(found.plan, identity, check), as_json=json)
+            return _say(_check((found.plan,), identity, check), as_json=json)
         vips = sorted({str(v): v for s in found.tables.services if member in s.rows.row(0) for v in s.vips}.items())
         text = render(found.plan, identity, backend, [vip for _, vip in vips])
         if json:
@@ -87,12 +87,12 @@ def _say(found: Check, *, as_json: bool) -> Exit:
     return {Outcome.PASS: Exit.OK, Outcome.FAIL: Exit.PROBLEMS, Outcome.UNKNOWN: Exit.UNPROVEN}[found.outcome]
 
 
-def _check(plan: Any, identity: Any, path: Path) -> Check:  # noqa: ANN401 - as `check` of the codec takes them
+def _check(plans: Any, identity: Any, path: Path) -> Check:  # noqa: ANN401 - as `check` of the codec takes them
     from popctl.vici.errors import ViciError  # noqa: PLC0415
     from popctl.wire.strongswan_conf import check  # noqa: PLC0415
 
     try:
-        return check(plan, identity, asyncio.run(_list_sas(path)))
+        return check(plans, identity, asyncio.run(_list_sas(path)))
     except ViciError as error:
         raise SilentBackendError(str(error)) from error
 

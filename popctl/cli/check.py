@@ -39,6 +39,8 @@ def check(
 ) -> int:
     """Check a configuration file, every problem at once, and let ExaBGP judge what is generated from it.
 
+    A warning says what a setting breaks that may be wanted all the same; it is no problem, and the exit code is 0.
+
     Parameters
     ----------
     file
@@ -50,12 +52,13 @@ def check(
         User that ExaBGP runs as; exabgp.conf will be that user's. Only root can write it for somebody else.
     """
     from popctl.config.errors import ConfigError  # noqa: PLC0415
+    from popctl.config.lint import lint  # noqa: PLC0415
     from popctl.config.load import load  # noqa: PLC0415
 
     try:
         pop = load(file)
     except ConfigError as error:
-        return _say(file, error.problems, (), as_json=json)
+        return _say(file, error.problems, (), (), as_json=json)
     problems, files = _generate(pop, write or DEFAULT_DIRECTORY, user)
     # Only a host that ran it has a record; elsewhere there is nothing to contradict.
     problems = (*_ids(pop), *problems, *_playbook(pop))
@@ -69,7 +72,7 @@ def check(
             written = tuple(_write(write, files, owner))
         except OSError as error:
             problems = (_problem(str(write), str(error), "cannot be written", "name a folder that can be written"),)
-    return _say(file, problems, written, as_json=json)
+    return _say(file, problems, lint(pop), written, as_json=json)
 
 
 def _ids(pop: Pop) -> tuple[Problem, ...]:
@@ -197,12 +200,21 @@ def _write(directory: Path, files: Mapping[str, str], owner: Owner | None) -> It
         yield path
 
 
-def _say(file: Path, problems: tuple[Problem, ...], written: tuple[Path, ...], *, as_json: bool) -> int:
+def _say(
+    file: Path,
+    problems: tuple[Problem, ...],
+    warnings: tuple[Problem, ...],
+    written: tuple[Path, ...],
+    *,
+    as_json: bool,
+) -> int:
     if as_json:
-        found = [asdict(problem) for problem in problems]
-        write_json({"ok": not problems, "file": str(file), "problems": found, "written": [str(one) for one in written]})
-    elif problems:
-        sys.stderr.write("".join(f"{printable(f'{file}: {problem}')}\n" for problem in problems))
-    else:
+        told = {"problems": problems, "warnings": warnings}
+        found = {name: [asdict(one) for one in some] for name, some in told.items()}
+        write_json({"ok": not problems, "file": str(file), **found, "written": [str(one) for one in written]})
+        return Exit.PROBLEMS if problems else Exit.OK
+    sys.stderr.write("".join(f"{printable(f'{file}: {problem}')}\n" for problem in problems))
+    sys.stderr.write("".join(f"{printable(f'{file}: warning: {warning}')}\n" for warning in warnings))
+    if not problems:
         sys.stdout.write("".join((f"{file}: no problem found\n", *(f"wrote {path}\n" for path in written))))
     return Exit.PROBLEMS if problems else Exit.OK

@@ -20,7 +20,7 @@ from popctl.cli.exits import Exit
 from popctl.cli.options import AsJson, attempt, printable, write_json
 
 if TYPE_CHECKING:
-    from popctl.model.balancer import Forward
+    from popctl.model.balancer import BalancedService, Forward
     from popctl.model.finding import Finding
     from popctl.model.host import Facts
     from popctl.model.pop import ViciEndpoint
@@ -87,13 +87,13 @@ def doctor(
             vips=balancer.vips,
             ipv6=ipv6 or any(one.version == 6 for one in balancer.vips),  # noqa: PLR2004 - IP version
         )
-        left = findings(look())
+        left = findings(look(), balancer.services)
         done: list[str] = []
         if fix:
             done = [one.command for one in left if one.safe and _run(one)]
             _tell(audit, done)
             # What was ordered and what is are two things.
-            left = findings(look())
+            left = findings(look(), balancer.services)
         _show(left, done, silent, as_json=json)
         if silent:
             return Exit.UNREACHABLE
@@ -107,6 +107,7 @@ class _Balancer:
     """What is known of the balancer on this host."""
 
     vips: tuple[Address, ...]
+    services: tuple[BalancedService, ...] = ()
     affinity_s: int
     longest_sa_s: float | None = None
     backends: tuple[Forward, ...] = ()
@@ -138,13 +139,14 @@ def _balancer(
         except ValueError as error:
             raise UsageError(f"--vip: {error}") from error
         return _Balancer(vips=addresses, affinity_s=affinity_s, endpoints=endpoints)
-    from popctl.cli.lb_inventory import load  # noqa: PLC0415
+    from popctl.cli.lb_inventory import load  # noqa: PLC0415 - numpy and YAML only where needed
 
     found = load(inventory)
     services = found.tables.services
     remembered = [service.affinity.timeout_s for service in services if service.affinity]
     return _Balancer(
         vips=tuple(one for service in services for one in service.vips),
+        services=services,
         affinity_s=min(remembered, default=affinity_s),
         longest_sa_s=found.longest_sa_s,
         backends=tuple(found.tables.backends.values()),

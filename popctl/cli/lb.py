@@ -118,13 +118,13 @@ def compare(one: Path, other: Path, /, *, json: AsJson = False) -> int:
     """
     from popctl.cli.lb_inventory import load  # noqa: PLC0415 - numpy and YAML only where needed
     from popctl.core.balance import differences  # noqa: PLC0415
-    from popctl.wire.spi_lint import disagreements  # noqa: PLC0415
+    from popctl.wire.spi_lint import disagreements, one_pop  # noqa: PLC0415
 
     def work() -> int:
         ours, theirs = load(one), load(other)
         found = disagreements(ours.site, theirs.site)
         if ours.pop == theirs.pop:
-            found += differences(ours.tables, theirs.tables)
+            found += one_pop(ours.pop, ours.name, theirs.name) or differences(ours.tables, theirs.tables)
         if json:
             write_json({"agree": not found, "problems": [asdict(problem) for problem in found]})
         else:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popctl.cli.client import UsageError
-from popctl.config import schema_balancer, schema_inventory
+from popctl.config import defaults, schema_balancer, schema_inventory
 from popctl.config.errors import ConfigError
 from popctl.config.load import parse, read
 from popctl.config.schema import Document
 from popctl.config.secret_files import SecretFileError, read_secret_file
 from popctl.config.shape import Dissection, suggestion
+from popctl.config.tables import plans
 from popctl.config.tls_files import look_away
 from popctl.config.yaml_text import read_tree
 from popctl.core.balance import problems as table_problems
@@ -34,7 +35,7 @@ from popctl.model.balancer import (
     Unmatched,
 )
 from popctl.wire.spi import Identity, labels
-from popctl.wire.spi_lint import Inventory, lint, lint_ids
+from popctl.wire.spi_lint import Inventory, lint, lint_ids, lint_previous
 
 if TYPE_CHECKING:
     from popctl.config import errors
@@ -60,20 +61,29 @@ class InventoryError(UsageError):
 class BalancerInventory:
     """One PoP's balancer as described."""
 
-    plan: SpiPlan
+    plans: tuple[SpiPlan, ...]
+    """In force together, newest first."""
     pop: int
     tables: Tables
     ids: Mapping[str, int]
     """Backend name -> id."""
+    name: str | None = None
+    """Of the PoP; None: a balancer's own file does not say."""
     endpoints: Mapping[str, ViciEndpoint] = field(default_factory=dict)
     """Of the backends whose daemon can be asked, by name; a file of its own has none."""
     longest_sa_s: float | None = None
     """How long an id rests; None where nobody keeps a record of ids."""
 
     @property
+    def plan(self) -> SpiPlan:
+        """Return the plan that backends are to follow."""
+        return self.plans[0]
+
+    @property
     def site(self) -> Inventory:
         """Return what other PoPs and balancers must agree with."""
-        return Inventory(plan=self.plan, names={Identity(self.pop, number): name for name, number in self.ids.items()})
+        names = {Identity(self.pop, number): name for name, number in self.ids.items()}
+        return Inventory(plan=self.plan, previous=self.plans[1:], names=names)
 
 
 def load(path: Path) -> BalancerInventory:
@@ -99,7 +109,7 @@ def _told(problem: errors.Problem) -> Problem:
 def _of_agent(path: Path, text: str) -> BalancerInventory:
     """Read the agent's own configuration: the same plan, services and rows. Raises `ConfigError` too."""
     pop = parse(text, str(path), read_secret=_secret_or_stand_in, look=look_away)
-    if pop.tables is None or pop.spi_plan is None:
+    if pop.tables is None or not pop.spi_plans:
         missing = "services" if pop.tables is None else "spi_plan"
         what = "no service has a balancer" if pop.tables is None else "there is no plan, so backends have no labels"
         raise InventoryError(path, (Problem(key=missing, text=what, remedy="see docs/balancer.md"),))
@@ -114,10 +124,11 @@ def _of_agent(path: Path, text: str) -> BalancerInventory:
     tables = replace(with_services(pop.tables, services), alive=frozenset(pop.tables.backends))
     ids = {forward.name: number for number, forward in pop.tables.backends.items()}
     return BalancerInventory(
-        plan=pop.spi_plan,
+        plans=pop.spi_plans,
         pop=pop.id,
         tables=tables,
         ids=ids,
+        name=pop.name,
         endpoints={one.name: one.vici for one in pop.backends.values() if one.vici is not None},
         longest_sa_s=pop.longest_sa_s,
     )
@@ -134,7 +145,7 @@ def _secret_or_stand_in(path: Path) -> str:
 def _of_its_own(path: Path, tree: Tree, textual: tuple[errors.Problem, ...]) -> BalancerInventory:
     cut = Dissection(tree, schema_inventory.Inventory)
     plan = cut.section("spi_plan", schema_balancer.SpiPlan)
-    sizes = cut.section("sizes", schema_inventory.Sizes)
+    sizes = cut.section("sizes", schema_balancer.Sizes)
     pop = cut.section("pop", schema_inventory.Identity)
     backends = {part.key: part.value for part in cut.entries("backends", schema_inventory.Backend)}
     services = {part.key: part.value for part in cut.entries("services", schema_inventory.Service)}
@@ -162,18 +173,20 @@ def _names(
 
 
 def _build(path: Path, described: schema_inventory.Inventory) -> BalancerInventory:
-    plan, pop, sizes = SpiPlan(**described.spi_plan.model_dump()), described.pop.id, described.sizes
+    in_force, pop, sizes = plans(described.spi_plan), described.pop.id, described.sizes
+    plan = in_force[0]
     ids = {name: backend.id for name, backend in described.backends.items()}
     found = lint(
         plan,
         pops=sizes.pops or pop,
         backends_per_pop=sizes.backends_per_pop or max(ids.values()) + 1,
-        sas_per_backend=sizes.sas_per_backend,
-    ) + lint_ids(plan, pop, {number: name for name, number in ids.items()})
+        sas_per_backend=sizes.sas_per_backend or defaults.SAS_PER_BACKEND,
+    )
+    found += lint_previous(in_force) + lint_ids(plan, pop, {number: name for name, number in ids.items()})
     if found:
         raise InventoryError(path, found)
     tables = Tables(
-        services=tuple(_service(name, described, plan) for name in described.services),
+        services=tuple(_service(name, described, in_force) for name in described.services),
         backends={
             backend.id: Forward(name=name, ipv4=backend.address, ipv6=backend.address6)
             for name, backend in described.backends.items()
@@ -183,17 +196,17 @@ def _build(path: Path, described: schema_inventory.Inventory) -> BalancerInvento
     found = table_problems(tables)
     if found:
         raise InventoryError(path, found)
-    return BalancerInventory(plan=plan, pop=pop, tables=tables, ids=ids)
+    return BalancerInventory(plans=in_force, pop=pop, tables=tables, ids=ids)
 
 
-def _service(name: str, described: schema_inventory.Inventory, plan: SpiPlan) -> BalancedService:
+def _service(name: str, described: schema_inventory.Inventory, in_force: tuple[SpiPlan, ...]) -> BalancedService:
     service = described.services[name]
     members, options = [described.backends[one] for one in service.backends], service.balancer
     return BalancedService(
         name=name,
         vips=tuple(service.vips),
         rows=build({one.id: one.weight for one in members}, options.seed.to_bytes(8, "big")),
-        labels=labels(plan, described.pop.id, [one.id for one in members if one.labelled]),
+        labels=labels(in_force[0], described.pop.id, [one.id for one in members if one.labelled], in_force[1:]),
         seed=options.seed & 0xFFFFFFFF,
         key=HashKey(options.key),
         affinity=Affinity(timeout_s=options.affinity.timeout_s, size=options.affinity.size),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from popctl.config import capacity
 from popctl.config.attributes import ladder
 from popctl.config.probes import of_backend
-from popctl.config.tables import bare_tables, forward, plan
+from popctl.config.tables import bare_tables, forward, plans
 from popctl.model import floor
 from popctl.model import pop as model
 from popctl.model.listen import RemoteApi, Role, TlsEndpoint
@@ -49,7 +49,7 @@ def build(parts: Parts, secrets: Secrets) -> model.Pop:
             state_file=parts.paths.state_file,
             journal=parts.paths.journal,
         ),
-        spi_plan=plan(parts),
+        spi_plans=plans(parts.spi_plan),
         tables=bare_tables(parts),
         row_key=secrets[parts.balancer.secret_file] if parts.balancer.secret_file else None,
         longest_sa_s=parts.balancer.longest_sa,

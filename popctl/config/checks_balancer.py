@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 from typing import TYPE_CHECKING
 
+from popctl.config import defaults
 from popctl.config.checks_routing import problem
 from popctl.config.errors import KeyPath, Problem
-from popctl.config.tables import bare_tables, forward, plan
+from popctl.config.tables import bare_tables, forward, plans
 from popctl.core import balance
 from popctl.model.balancer import MAX_SLOT, HashKey
 from popctl.wire import spi_lint
 
 if TYPE_CHECKING:
-    from popctl.config import schema
+    from popctl.config import schema, schema_balancer
     from popctl.config.shape import Parts, Placed
     from popctl.model.route import Address
 
@@ -22,17 +24,37 @@ _LARGEST_TABLE = 0x7FFFFFFF
 
 
 def plan_fits(parts: Parts) -> Iterator[Problem]:
-    """The plan can number this PoP and its backends, and its labels and slices do not collide."""
-    found, pop = plan(parts), parts.pop
-    if found is None or pop is None or "spi_plan" in parts.broken:
+    """The plan has room for the site and for the SAs of its backends, and its labels and slices do not collide."""
+    pop, sizes = parts.pop, parts.sizes
+    if parts.spi_plan is None or pop is None or sizes is None or "spi_plan" in parts.broken:
         return
-    for one in spi_lint.lint(found, pops=pop.id, backends_per_pop=1, sas_per_backend=1):
+    found = plans(parts.spi_plan)[0]
+    problems = spi_lint.lint(
+        found,
+        pops=max(sizes.pops or 1, pop.id),
+        backends_per_pop=sizes.backends_per_pop or 1,  # ids are looked at one by one
+        sas_per_backend=_sas(parts, sizes),
+    )
+    for one in problems:
         yield problem(("spi_plan", _last(one.key)), getattr(found, _last(one.key)), one.text, one.remedy)
+
+
+def _sas(parts: Parts, sizes: schema_balancer.Sizes) -> int:
+    """Return how many SAs a backend may have to hold: a session has one at least."""
+    sessions = [capacity.sessions or 0 for part in _members(parts) if (capacity := part.value.capacity)]
+    return max(sizes.sas_per_backend or 0, *map(ceil, sessions), 0) or defaults.SAS_PER_BACKEND
+
+
+def plans_stand_together(parts: Parts) -> Iterator[Problem]:
+    """No SPI means one thing in the plan and another in a plan before it."""
+    if "spi_plan" not in parts.broken:
+        for one in spi_lint.lint_previous(plans(parts.spi_plan)):
+            yield Problem(path=one.key, found="plans in force together", problem=one.text, remedy=one.remedy)
 
 
 def ids_fit(parts: Parts) -> Iterator[Problem]:
     """Every backend of a balanced service fits in a mark, and in the plan if there is one."""
-    found = plan(parts)
+    found = parts.spi_plan
     for part in _members(parts):
         number = part.value.id
         if number >= MAX_SLOT:
@@ -164,6 +186,7 @@ def _last(key: str) -> str:
 
 CHECKS = (
     plan_fits,
+    plans_stand_together,
     ids_fit,
     vips_are_of_the_service,
     vips_are_nobody_elses,

@@ -70,6 +70,9 @@ FLEET_REQUEST_S = 2.0
 FLEET_QUIET_S = 2.0
 FLEET_REFRESH_S = 10.0
 
+# What the SPI plan must have room for, when nothing is known of the backends.
+SAS_PER_BACKEND = 10000
+
 # Load
 LOAD = LoadPolicy()
 GATE = GatePolicy()

@@ -41,7 +41,7 @@ def followed(pop: Pop, *, unix_s: float) -> tuple[Record | None, tuple[Problem, 
     record, found = succeed(
         before,
         pop=pop.id,
-        plan=pop.spi_plan,
+        plans=pop.spi_plans,
         configured={number: pop.backends[number].name for number in (pop.tables.backends if pop.tables else ())},
         now_unix_s=unix_s,
         longest_sa_s=pop.longest_sa_s,

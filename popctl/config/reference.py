@@ -44,6 +44,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "service balancer": schema_balancer.ServiceBalancer,
     "affinity": schema_balancer.Affinity,
     "spi_plan": schema_balancer.SpiPlan,
+    "sizes": schema_balancer.Sizes,
     "balancer": schema_balancer.Balancer,
     "timing": schema.Timing,
     "lease": schema.Lease,

@@ -25,7 +25,7 @@ from popctl.config.fields import (
 )
 from popctl.config.locators import AbsolutePath, SecretFile, SocketPath, Vici
 from popctl.config.schema_api import Api
-from popctl.config.schema_balancer import Balancer, Forward, ServiceBalancer, SpiPlan
+from popctl.config.schema_balancer import Balancer, Forward, ServiceBalancer, Sizes, SpiPlan
 from popctl.config.schema_capacity import Capacity, Load
 from popctl.config.schema_fleet import Fleet
 from popctl.config.schema_probes import Port, Probes, ProbeSet, Profile, Section
@@ -229,6 +229,7 @@ class Document(Section):
     probes: dict[Name, ProbeSet] = Field(default={}, description="Probe sets by name.")
     profiles: dict[Name, Profile] = Field(default={}, description="Own profiles by name.")
     spi_plan: SpiPlan | None = Field(default=None, description="How SPIs name PoP and backend; null: they do not.")
+    sizes: Sizes = Field(default=Sizes(), description="What the SPI plan must have room for.")
     balancer: Balancer = Field(default=Balancer(), description="Where the balancer lives on this host.")
     timing: Timing = Field(default=Timing(), description="How fast a service may come, go and come back.")
     lease: Lease = Field(default=Lease(), description="What the relay does when the agent falls silent.")

@@ -19,6 +19,24 @@ class SpiPlan(Section):
     sa_bits: int = Field(default=defaults.SA_BITS, ge=4, le=28, description="Every backend owns 2**sa_bits ESP SPIs.")
     esp_base: Word = Field(default=0, description="First ESP SPI of the plan.")
     generation: int = Field(default=0, description="Of the layout, 0 to 6; a new layout takes the next one.")
+    previous: "SpiPlan | None" = Field(
+        default=None,
+        description="The plan before this one, whole, while SAs that were made under it may live; null: there is none.",
+    )
+
+
+class Sizes(Section):
+    """What the plan must have room for."""
+
+    pops: int | None = Field(default=None, ge=1, description="PoPs of the site; null: as many as the id of this one.")
+    backends_per_pop: int | None = Field(
+        default=None, ge=1, description="Backends of the largest one; null: only the ids of this one must fit."
+    )
+    sas_per_backend: int | None = Field(
+        default=None,
+        ge=1,
+        description="Concurrent SAs of one backend; null: the most `capacity.sessions` that is written, else 10000.",
+    )
 
 
 class Affinity(Section):

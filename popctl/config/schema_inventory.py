@@ -10,7 +10,7 @@ from pydantic import Field, PlainValidator
 
 from popctl.config import defaults
 from popctl.config.fields import Address, Name, refuse
-from popctl.config.schema_balancer import SpiPlan
+from popctl.config.schema_balancer import Sizes, SpiPlan
 from popctl.config.schema_probes import Section
 
 _HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]{1,16}")
@@ -42,14 +42,6 @@ def _seed(value: object) -> int:
 Address4: TypeAlias = Annotated[IPv4Address, PlainValidator(_ipv4)]
 Address6: TypeAlias = Annotated[IPv6Address, PlainValidator(_ipv6)]
 Seed: TypeAlias = Annotated[int, PlainValidator(_seed)]
-
-
-class Sizes(Section):
-    """What the plan must have room for. What is left out is taken from the file itself."""
-
-    pops: int | None = Field(default=None, ge=1, description="PoPs of the site.")
-    backends_per_pop: int | None = Field(default=None, ge=1, description="Backends of the largest one.")
-    sas_per_backend: int = Field(default=10000, ge=1, description="Concurrent SAs of one backend.")
 
 
 class Identity(Section):

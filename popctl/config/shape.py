@@ -61,6 +61,7 @@ class Parts:
     probes: Mapping[str, Placed[ProbeSet]]
     profiles: Mapping[str, Placed[Profile]]
     spi_plan: schema_balancer.SpiPlan | None
+    sizes: schema_balancer.Sizes | None
     balancer: schema_balancer.Balancer | None
     timing: schema.Timing | None
     lease: schema.Lease | None
@@ -179,6 +180,7 @@ def take_apart(tree: Tree) -> tuple[Parts, tuple[Problem, ...]]:
         profiles={part.key: part for part in cut.entries("profiles", Profile)},
         # `null` says the same as nothing.
         spi_plan=None if cut.tree.get("spi_plan") is None else cut.section("spi_plan", schema_balancer.SpiPlan),
+        sizes=cut.section("sizes", schema_balancer.Sizes),
         balancer=cut.section("balancer", schema_balancer.Balancer),
         timing=cut.section("timing", schema.Timing),
         lease=cut.section("lease", schema.Lease),

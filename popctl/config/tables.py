@@ -20,17 +20,17 @@ from popctl.model.balancer import (
 from popctl.wire.spi import labels
 
 if TYPE_CHECKING:
-    from popctl.config import schema
-    from popctl.config.schema_balancer import ServiceBalancer
+    from popctl.config import schema, schema_balancer
     from popctl.config.shape import Parts, Placed
 
-_NO_LABELS = Labels(prefix=0, prefix_mask=0, ike={}, esp={}, esp_plan=None)
 
-
-def plan(parts: Parts) -> SpiPlan | None:
-    """Return the SPI plan."""
-    written = parts.spi_plan
-    return None if written is None else SpiPlan(**written.model_dump())
+def plans(written: schema_balancer.SpiPlan | None) -> tuple[SpiPlan, ...]:
+    """Return the SPI plans in force together: the one for new SAs, then those before it, newest first."""
+    found = []
+    while written is not None:
+        found.append(SpiPlan(**written.model_dump(exclude={"previous"})))
+        written = written.previous
+    return tuple(found)
 
 
 def forward(written: schema.Backend) -> Forward:
@@ -71,15 +71,15 @@ def bare_tables(parts: Parts) -> Tables | None:
 
 
 def _service(
-    part: Placed[schema.Service], written: ServiceBalancer, members: list[int], parts: Parts
+    part: Placed[schema.Service], written: schema_balancer.ServiceBalancer, members: list[int], parts: Parts
 ) -> BalancedService:
     assert parts.pop is not None  # noqa: S101 - checked by the caller
-    found = plan(parts)
+    found = plans(parts.spi_plan)
     return BalancedService(
         name=part.key,
         vips=tuple(written.vips),
         rows=Rows(width=len(members), order=bytes(number + 1 for number in members)),
-        labels=_NO_LABELS if found is None else labels(found, parts.pop.id, members),
+        labels=labels(found[0], parts.pop.id, members, found[1:]) if found else Labels(),
         # As the rows: the shell draws it from the key.
         seed=0,
         key=HashKey(written.key),

@@ -32,7 +32,7 @@ def warnings(service: BalancedService) -> tuple[Problem, ...]:
             text = "unlabelled IKE breaks on its move from UDP 500 to 4500 and on every NAT rebind"
         case HashKey.FIVE_TUPLE:
             text = "unlabelled ESP goes to another backend than its IKE, and every NAT rebind breaks"
-    return (Problem(key=key, text=f"{service.key}: {text}", remedy="label the backends and use spi"),)
+    return (Problem(key=key, text=text, remedy="label the backends and use spi"),)
 
 
 def differences(ours: Tables, theirs: Tables) -> tuple[Problem, ...]:

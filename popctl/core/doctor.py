@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from popctl.core.balance import warnings
 from popctl.core.doctor_timers import timers
 from popctl.model.finding import Finding, Severity
 
 if TYPE_CHECKING:
+    from popctl.model.balancer import BalancedService
     from popctl.model.host import Facts
 
 CONNTRACK_FULL = 0.8
@@ -22,9 +24,10 @@ _WEAK = re.compile(r"(?<![A-Z0-9])(3DES|DES|MD5|MODP_768|MODP_1024|MODP_1536|NUL
 _SHA1 = re.compile(r"SHA1", re.IGNORECASE)
 
 
-def findings(facts: Facts) -> tuple[Finding, ...]:
-    """Return everything worth mending, worst first."""
+def findings(facts: Facts, services: Iterable[BalancedService] = ()) -> tuple[Finding, ...]:
+    """Return everything worth mending, of the host and of how `services` are spread, worst first."""
     found = [
+        *_hash_keys(services),
         *_forwarding(facts),
         *_return_path(facts),
         *_conntrack(facts),
@@ -35,6 +38,13 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
     ]
     order = list(Severity)
     return tuple(sorted(found, key=lambda f: order.index(f.severity)))
+
+
+def _hash_keys(services: Iterable[BalancedService]) -> Iterator[Finding]:
+    for service in services:
+        for one in warnings(service):
+            text = f"service {service.name} is spread by {service.key}"
+            yield Finding(name="hash-key", severity=Severity.WARNING, text=text, why=one.text, command=one.remedy)
 
 
 def _forwarding(facts: Facts) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Weighted rendezvous rows: which backend a row prefers, and who follows when that one is down.
 
-A pure function of (seed, ids, weights), so that all balancers of a PoP agree without talking. Every backend draws a
+A pure function of (seed, ids, weights), so that all balancers of a PoP agree without talking. Weights are whole numbers
+that somebody wrote, never measured: docs/decisions/013 says why. Every backend draws a
 waiting time per row, exponential with its weight as the rate; the row lists them by waiting time. Taking a backend
 away therefore moves only its own share, and giving it back restores exactly what was.
 
@@ -28,21 +29,10 @@ if TYPE_CHECKING:
     Words: TypeAlias = NDArray[np.uint64]
     Reals: TypeAlias = NDArray[np.float64]
 
-WEIGHT_UNIT = 64
-"""Weights are whole numbers of 1/64, so that noise in a measurement moves nothing."""
-HYSTERESIS = 2.0 / WEIGHT_UNIT
-"""A measured weight must be this far from the one in force before it replaces it."""
 _CHUNK = 2048
 """Rows at a time: all columns of a chunk stay in the processor's cache."""
 _TABLE_BITS = 14
 _SLOT_BITS = 8
-
-
-def quantise(measured: float, in_force: int | None = None) -> int:
-    """Return a weight (1.0 is full) in whole 1/64, at least 1: the one in force unless the change is worth a move."""
-    if in_force is not None and abs(measured - in_force / WEIGHT_UNIT) < HYSTERESIS:
-        return in_force
-    return max(1, round(measured * WEIGHT_UNIT))
 
 
 def build(weights: Mapping[int, int], seed: bytes, rows: int = ROWS) -> Rows:

@@ -142,7 +142,7 @@ class _Walk:
                 if first <= spi <= last:
                     self.why.append(f"in slice {first:#010x}-{last:#010x}")
                     return self.to(backend, Reason.ESP_SLICE, rule, learns=self.keep(learn, backend))
-            if labels.esp_plan and labels.esp_plan.first <= spi <= labels.esp_plan.last:
+            if any(first <= spi <= last for first, last in labels.esp_plans):
                 self.why.append("in the plan, in no slice of this service here")
                 return self.drop(Reason.STRAY)
         return self.unlabelled()
@@ -167,7 +167,7 @@ class _Walk:
                 learns = self.learn(self.client(), backend) if shift else self.learn(native, backend) if known else ()
                 return self.to(backend, Reason.IKE_LABEL, f"{role}-label", learns=learns)
         for role, top in candidates if labels.ike else ():
-            if top & labels.prefix_mask == labels.prefix:
+            if any(top & mask == prefix for prefix, mask in labels.prefixes):
                 self.why.append(f"{role} SPI {top:#010x}... is labelled, for no backend of this service here")
                 return self.drop(Reason.STRAY)
         return self.unlabelled()

@@ -74,7 +74,7 @@ class Walk:
     clients: tuple[ClientAt, ...]
     """With a child SA: a client that is still signing on has none."""
     label_problem: str
-    """Why the backend does not label as the plan says; empty when it does, or has no SA."""
+    """Why the backend labels as no plan in force says; empty when it does as one says, or has no SA."""
 
 
 async def refused(endpoint: ViciEndpoint, *, within_s: float = ASK_S) -> int:
@@ -89,7 +89,7 @@ async def refused(endpoint: ViciEndpoint, *, within_s: float = ASK_S) -> int:
 
 
 async def walk(
-    endpoint: ViciEndpoint, backend: int, plan: SpiPlan | None, pop: int, *, within_s: float = LIST_S
+    endpoint: ViciEndpoint, backend: int, plans: tuple[SpiPlan, ...], pop: int, *, within_s: float = LIST_S
 ) -> Walk:
     """Look at all SAs. Costs charon about 0.1 ms each: not to be done all the time.
 
@@ -99,7 +99,7 @@ async def walk(
     async with _asking(endpoint, within_s) as charon:
         sas = await _established(charon)
         clients = tuple(found for sa in sas if (found := _client(sa)) is not None)
-        problems = check(plan, Identity(pop, backend), sas).problems if plan else ()
+        problems = check(plans, Identity(pop, backend), sas).problems if plans else ()
     return Walk(clients=clients, label_problem=str(problems[0]) if problems else "")
 
 

@@ -71,6 +71,20 @@ class SpiPlan:
     generation: int = 0
     """0..6; a new layout takes the next one. 7 (all ones) is the unroutable pattern."""
 
+    def __str__(self) -> str:
+        """Return it as it is written in a configuration."""
+        numbers = f"pop_bits: {self.pop_bits}, backend_bits: {self.backend_bits}, sa_bits: {self.sa_bits}"
+        return f"{{site: {self.site}, {numbers}, esp_base: {self.esp_base:#x}, generation: {self.generation}}}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelling:
+    """What labels say of a PoP, and so what no two PoPs of a fleet may have alike (id) or unlike (plan)."""
+
+    pop: int
+    plans: tuple[SpiPlan, ...]
+    """In force together, newest first."""
+
 
 class EspRange(NamedTuple):
     """ESP SPIs of one owner, both ends included."""
@@ -79,20 +93,27 @@ class EspRange(NamedTuple):
     last: int
 
 
+class LabelPrefix(NamedTuple):
+    """What all labels of one plan have in common."""
+
+    value: int
+    """Generation and check bits in place."""
+    mask: int
+    """Which of the top 32 bits of an IKE SPI they are."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """What a PoP's balancer matches on: derived from a plan, or learnt for daemons that cannot label."""
+    """What a PoP's balancer matches on, of all plans in force together: no SPI has a meaning in two of them."""
 
-    prefix: int
-    """Generation and check bits in place: what all labels of the plan have in common."""
-    prefix_mask: int
-    """Over the top 32 bits of an IKE SPI."""
-    ike: Mapping[int, int]
+    ike: Mapping[int, int] = field(default_factory=dict)
     """Top 32 bits of an IKE SPI -> backend id."""
-    esp: Mapping[EspRange, int]
+    esp: Mapping[EspRange, int] = field(default_factory=dict)
     """Slice -> backend id; slices are disjoint."""
-    esp_plan: EspRange | None
-    """All SPIs of the plan: inside it and in no slice of ours means a stray from another PoP."""
+    prefixes: tuple[LabelPrefix, ...] = ()
+    """Of each plan: an SPI with one of them and of no backend of ours means a stray from another PoP."""
+    esp_plans: tuple[EspRange, ...] = ()
+    """All SPIs of each plan: inside one and in no slice of ours means a stray as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

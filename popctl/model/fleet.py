@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from popctl.model.balancer import Labelling
 from popctl.model.floor import FloorPolicy as FloorPolicy  # noqa: PLC0414 - marks the re-export
 from popctl.model.instant import Instant
 from popctl.model.load import PopLoad
@@ -64,6 +65,8 @@ class PopReport:
     config_digest: str = ""
     incarnation: str = ""
     """Of the agent's process: two agents that run as one PoP are told apart by it."""
+    labelling: Labelling | None = None
+    """None: it steers nothing by labels, or its popctl does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

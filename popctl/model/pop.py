@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from popctl.model.announce import Announce as Announce  # noqa: PLC0414 - marks the re-export
-from popctl.model.balancer import Forward, SpiPlan, Tables
+from popctl.model.balancer import Forward, Labelling, SpiPlan, Tables
 from popctl.model.capacity import LoadSettings
 from popctl.model.floor import FleetSettings
 from popctl.model.listen import RemoteApi
@@ -150,7 +150,8 @@ class Pop:
     timing: Timing
     lease: Lease
     paths: Paths
-    spi_plan: SpiPlan | None = None
+    spi_plans: tuple[SpiPlan, ...] = ()
+    """Under which SAs live, newest first: backends label by the first, or did by another. Empty: no labels."""
     tables: Tables | None = None
     """The balancer as configured, nobody alive yet; None without one. Its rows hold one row each, which says who the
     members are: the shell builds the others, once per configuration, and fills them in on the way to the kernel."""
@@ -167,3 +168,13 @@ class Pop:
     """How load moves announcements; None: not at all."""
     start_without_state: bool = False
     """Serve although the state file is corrupt. Off: a forgotten withdraw is worse than a late start."""
+
+    @property
+    def spi_plan(self) -> SpiPlan | None:
+        """Return the plan that new SAs follow."""
+        return self.spi_plans[0] if self.spi_plans else None
+
+    @property
+    def labelling(self) -> Labelling | None:
+        """Return what labels say of this PoP; None: nothing is steered by them."""
+        return Labelling(pop=self.id, plans=self.spi_plans) if self.tables and self.spi_plans else None

@@ -6,8 +6,10 @@ Instants travel as ages, because no two hosts share a clock: the reader adds wha
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
+from popctl.model.balancer import Labelling, SpiPlan
 from popctl.model.fleet import PopReport, Record, ServiceReport, Stance
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, PopLoad, Resource
@@ -42,6 +44,7 @@ def encode_record(record: Record, now: Instant) -> bytes:
             for name, service in report.services.items()
         },
         "load": None if report.load is None else _load(report.load, now),
+        **({} if report.labelling is None else {"labelling": asdict(report.labelling)}),
     }
     try:
         content = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
@@ -108,6 +111,7 @@ def _record(document: dict[str, Any], now: Instant) -> Record:
             load=None if document["load"] is None else _load_of(document["load"], now),
             config_digest=_text(document["config"]),
             incarnation=_text(document["incarnation"]),
+            labelling=_labelling_of(document["labelling"]) if "labelling" in document else None,
         ),
         stances={name: Stance(item["stance"]) for name, item in services.items()},
         asking=frozenset(name for name, item in services.items() if item.get("asking") is True),
@@ -140,6 +144,15 @@ def _load_of(item: dict[str, Any], now: Instant) -> PopLoad:
         at=now - number(item["age_s"]),
         settling=_flag(item["settling"]),
     )
+
+
+def _labelling_of(item: dict[str, Any]) -> Labelling:
+    return Labelling(pop=count(item["pop"]), plans=tuple(_plan_of(plan) for plan in item["plans"]))
+
+
+def _plan_of(item: dict[str, Any]) -> SpiPlan:
+    numbers = ("pop_bits", "backend_bits", "sa_bits", "esp_base", "generation")
+    return SpiPlan(site=_text(item["site"]), **{name: count(item[name]) for name in numbers})
 
 
 def _amounts(item: dict[str, Any]) -> Amounts:

@@ -189,9 +189,7 @@ class _FamilyChains:
 
     def esp(self, rule: str, spi: str, then: str) -> tuple[Rule, ...]:
         rules = [self.goto(rule, f"meta mark set {spi} map @{self.service.name}.slices", then)]
-        plan = self.service.labels.esp_plan
-        if plan:
-            first, last = plan
+        for first, last in self.service.labels.esp_plans:
             rules.append(self.drop(Reason.STRAY, f"{spi} {first:#x}-{last:#x}"))
         return (*rules, self.goto("unlabelled", "", "unlabelled"))
 
@@ -213,7 +211,8 @@ class _FamilyChains:
         for role, match, spi in candidates if labels.ike else ():
             rules.append(Rule(f"{role}-label", f"{match} meta mark set {spi} map @{self.service.name}.labels {hit}"))
         for _, match, spi in candidates if labels.ike else ():
-            rules.append(self.drop(Reason.STRAY, f"{match} {spi} & {labels.prefix_mask:#x} == {labels.prefix:#x}"))
+            for prefix, mask in labels.prefixes:
+                rules.append(self.drop(Reason.STRAY, f"{match} {spi} & {mask:#x} == {prefix:#x}"))
         return (*rules, self.goto("unlabelled", "", "unlabelled"))
 
     def keep(self, memory: str) -> tuple[Rule, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from popctl.model.balancer import Marks, Problem, SpiPlan
 from popctl.wire.errors import UNREADABLE, WireError
@@ -57,6 +57,14 @@ def update(
     return tuple(after[number] for number in sorted(after)), ()
 
 
+class Replaced(NamedTuple):
+    """A plan that another one took the place of: SAs that were made under it live on."""
+
+    plan: SpiPlan
+    unix_s: float
+    """When; wall time, as that of a `Tenure`."""
+
+
 class Place(NamedTuple):
     """Where a balancer lives among the host's rules and routing tables; `Marks` without what is in nftables only."""
 
@@ -76,6 +84,8 @@ class Record:
 
     pop: int
     plan: SpiPlan | None
+    replaced: tuple[Replaced, ...] = ()
+    """Plans before this one; one is forgotten when it is no longer in force and none of its SAs can live."""
     ids: tuple[Tenure, ...] = ()
     marks: tuple[Place, ...] = ()
     """Where this agent's balancer may have left rules and routes on the host: to be removed when it moves or goes."""
@@ -85,14 +95,18 @@ def succeed(
     before: Record | None,
     *,
     pop: int,
-    plan: SpiPlan | None,
+    plans: Sequence[SpiPlan],
     configured: Mapping[int, str],
     now_unix_s: float,
     longest_sa_s: float,
     place: Place | None = None,
 ) -> tuple[Record, tuple[Problem, ...]]:
-    """Return the record after this configuration, and why the configuration must be refused; then it is as before."""
-    plan = plan or (before.plan if before else None)
+    """Return the record after this configuration, and why the configuration must be refused; then it is as before.
+
+    `plans` are those in force together, newest first.
+    """
+    plan = plans[0] if plans else before.plan if before else None
+    replaced = _replaced(before, plan, now_unix_s) if before else ()
     ids, problems = update(before.ids if before else (), configured, now_unix_s=now_unix_s, longest_sa_s=longest_sa_s)
     found = list(problems)
     if before is not None:
@@ -101,12 +115,31 @@ def succeed(
                 "ids are permanent: write the old one back, or remove the record when no SA of it can live any more"
             )
             found.append(Problem(key="pop.id", text=f"is {pop}, and SAs carry {before.pop}", remedy=remedy))
-        if before.plan is not None and plan is not None:
-            found += successor_problems(before.plan, plan)
+        # Without a plan nothing is steered by one.
+        missing = [one for one in replaced if plans and one.plan not in plans]
+        found += [p for one in missing for p in _lost(one, plans[0], longest_sa_s - (now_unix_s - one.unix_s))]
     if before is not None and found:
         return before, tuple(found)
     places = {*(before.marks if before else ()), *([place] if place else ())}
-    return Record(pop=pop, plan=plan, ids=ids, marks=tuple(sorted(places))), tuple(found)
+    # What is missing here is over, or this would be refused.
+    kept = tuple(one for one in replaced if not plans or one.plan in plans)
+    return Record(pop=pop, plan=plan, replaced=kept, ids=ids, marks=tuple(sorted(places))), tuple(found)
+
+
+def _replaced(before: Record, plan: SpiPlan | None, now_unix_s: float) -> tuple[Replaced, ...]:
+    """Return the plans of the record whose place `plan` has now."""
+    gone = [] if before.plan in (None, plan) else [Replaced(before.plan, now_unix_s)]
+    return (*gone, *(one for one in before.replaced if one.plan != plan))
+
+
+def _lost(one: Replaced, plan: SpiPlan, left_s: float) -> tuple[Problem, ...]:
+    """Say whose SAs would be misread, or not be read at all, now that a plan is in force no more."""
+    if left_s <= 0:
+        return ()
+    text = f"lacks {one.plan}, whose SAs may live for another {left_s:.0f} s"
+    remedy = "write that plan there: without it, they are taken from their backends"
+    missing = Problem(key="spi_plan.previous", text=text, remedy=remedy)
+    return successor_problems(one.plan, plan) or (missing,)
 
 
 def leftovers(record: Record, place: Place | None) -> tuple[Place, ...]:
@@ -119,6 +152,12 @@ def encode(record: Record) -> bytes:
     payload = {
         "pop": record.pop,
         "plan": None if record.plan is None else asdict(record.plan),
+        # Left out when there is none: so it was before plans could be replaced.
+        **(
+            {"replaced": [asdict(one.plan) | {"unix_s": one.unix_s} for one in record.replaced]}
+            if record.replaced
+            else {}
+        ),
         "marks": [one._asdict() for one in sorted(record.marks)],
         "ids": [asdict(tenure) for tenure in sorted(record.ids, key=lambda one: one.id)],
     }
@@ -132,6 +171,7 @@ def decode(content: bytes) -> Record:
         record = Record(
             pop=document["pop"],
             plan=None if document["plan"] is None else SpiPlan(**document["plan"]),
+            replaced=tuple(_replaced_of(entry) for entry in document.get("replaced", ())),
             ids=tuple(Tenure(**entry) for entry in document["ids"]),
             marks=tuple(Place(**entry) for entry in document["marks"]),
         )
@@ -143,7 +183,12 @@ def decode(content: bytes) -> Record:
     return record
 
 
+def _replaced_of(entry: dict[str, Any]) -> Replaced:
+    return Replaced(SpiPlan(**{key: value for key, value in entry.items() if key != "unix_s"}), entry["unix_s"])
+
+
 def _typed(record: Record) -> bool:
     ids = all(type(one.id) is int and isinstance(one.name, str) for one in record.ids)
     numbers = (record.pop, *(number for place in record.marks for number in place))
-    return ids and all(type(number) is int for number in numbers)
+    times = all(type(one.unix_s) in (int, float) for one in record.replaced)
+    return ids and times and all(type(number) is int for number in numbers)

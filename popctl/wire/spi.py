@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from hashlib import blake2s
 from typing import NamedTuple
 
-from popctl.model.balancer import EspRange, Labels, SpiPlan
+from popctl.model.balancer import EspRange, LabelPrefix, Labels, SpiPlan
 from popctl.wire.errors import WireError
 
 LABEL_BITS = 32
@@ -60,6 +60,11 @@ def prefix_mask(plan: SpiPlan) -> int:
     return (0xFFFFFFFF << id_bits(plan)) & 0xFFFFFFFF
 
 
+def has_room(plan: SpiPlan, identity: Identity) -> bool:
+    """Whether the plan has a label for these ids."""
+    return 0 <= identity.pop < 1 << plan.pop_bits and 0 <= identity.backend < 1 << plan.backend_bits
+
+
 def label(plan: SpiPlan, identity: Identity) -> int:
     """Return the top 32 bits of every IKE SPI that this backend chooses."""
     return prefix(plan) | (identity.pop << plan.backend_bits) | identity.backend
@@ -96,13 +101,21 @@ def identify_esp(plan: SpiPlan, spi: int) -> Identity | None:
     return Identity(ids >> plan.backend_bits, ids & ((1 << plan.backend_bits) - 1))
 
 
-def labels(plan: SpiPlan, pop: int, backends: Iterable[int]) -> Labels:
-    """Return what the balancer of `pop` matches for its labelled backends."""
+def labels(plan: SpiPlan, pop: int, backends: Iterable[int], previous: Iterable[SpiPlan] = ()) -> Labels:
+    """Return what the balancer of `pop` matches for its labelled backends.
+
+    SAs made under `previous` plans live on until they end, so those are matched as well. A backend whose id an older
+    plan has no room for came later, and has no SA of that plan.
+    """
     identities = [Identity(pop, backend) for backend in sorted(backends)]
+    if not identities:
+        return Labels()
+    plans = (plan, *previous)
+    known = [(one, identity) for one in plans for identity in identities if has_room(one, identity)]
     return Labels(
-        prefix=prefix(plan),
-        prefix_mask=prefix_mask(plan),
-        ike={label(plan, identity): identity.backend for identity in identities},
-        esp={esp_slice(plan, identity): identity.backend for identity in identities},
-        esp_plan=esp_plan(plan) if identities else None,
+        ike={label(one, identity): identity.backend for one, identity in known},
+        esp={esp_slice(one, identity): identity.backend for one, identity in known},
+        prefixes=tuple(LabelPrefix(prefix(one), prefix_mask(one)) for one in plans),
+        # Plans may share their layout of ESP.
+        esp_plans=tuple(dict.fromkeys(esp_plan(one) for one in plans)),
     )

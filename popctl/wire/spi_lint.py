@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
-from popctl.model.balancer import MAX_SLOT, Problem, SpiPlan
+from popctl.model.balancer import MAX_SLOT, Labelling, Problem, SpiPlan
 from popctl.wire.spi import (
     ESP_RESERVED,
     ESP_SPACE,
@@ -30,6 +31,8 @@ class Inventory:
     """What all PoPs of a site must agree on."""
 
     plan: SpiPlan
+    previous: tuple[SpiPlan, ...] = ()
+    """Plans before it whose SAs may live, newest first."""
     names: Mapping[Identity, str]
     """Every labelled backend of every PoP that is known here."""
 
@@ -151,6 +154,55 @@ def successor_problems(old: SpiPlan, new: SpiPlan) -> tuple[Problem, ...]:
     return tuple(found)
 
 
+def lint_previous(plans: Sequence[SpiPlan]) -> tuple[Problem, ...]:
+    """Say why these plans, newest first, cannot be in force together; empty when every SPI has one meaning."""
+    places = [("spi_plan" + ".previous" * age, plan) for age, plan in enumerate(plans)]
+    found = [
+        _moved(one, at) for at, plan in places[1:] for one in lint(plan, pops=1, backends_per_pop=1, sas_per_backend=1)
+    ]
+    for (at, newer), (before, older) in combinations(places, 2):
+        if newer == older:
+            remedy = "write the plan there that was in force before, or leave it out"
+            found.append(Problem(key=before, text=f"is the same as {at}", remedy=remedy))
+        found += [_moved(one, at) for one in successor_problems(older, newer)]
+    return tuple(found)
+
+
+def _moved(problem: Problem, at: str) -> Problem:
+    return replace(problem, key=at + problem.key.removeprefix("spi_plan"))
+
+
+def clashes(ours: Labelling, name: str, theirs: Labelling) -> tuple[Problem, ...]:
+    """Say what labels of the PoP `name` would be taken for here, or ours there; empty when no SA is misread.
+
+    While a new plan is rolled out PoP by PoP, one knows both: that is no clash.
+    """
+    found = []
+    if ours.pop == theirs.pop:
+        text = f"{ours.pop} is the id of {name}, too: a client of one is steered by the other as its own"
+        found.append(Problem(key="pop.id", text=text, remedy="ids are permanent: give the newer PoP a free one"))
+    if ours.plans and theirs.plans and ours.plans[0] not in theirs.plans and theirs.plans[0] not in ours.plans:
+        text = (
+            f"is {ours.plans[0]}, and in {name} {theirs.plans[0]}: neither can tell the other's clients from strangers"
+        )
+        remedy = "copy one to the other; a new plan keeps the one before it under previous"
+        found.append(Problem(key="spi_plan", text=text, remedy=remedy))
+    return tuple(found)
+
+
+def one_pop(pop: int, ours: str | None, theirs: str | None) -> tuple[Problem, ...]:
+    """Say that two PoPs of different names have one id; empty when it may be one PoP."""
+    if ours is None or theirs is None or ours == theirs:
+        return ()
+    return (
+        Problem(
+            key="pop.id",
+            text=f"{pop} is {ours!r} here and {theirs!r} there",
+            remedy="ids are permanent: give the newer PoP a free one",
+        ),
+    )
+
+
 def disagreements(ours: Inventory, theirs: Inventory) -> tuple[Problem, ...]:
     """Say where two inventories of one site differ: either they are equal or clients are steered wrong."""
     found = []
@@ -164,6 +216,10 @@ def disagreements(ours: Inventory, theirs: Inventory) -> tuple[Problem, ...]:
                 remedy="copy one to the other before either is loaded",
             )
         )
+    if ours.previous != theirs.previous:
+        here, there = (", ".join(map(str, one.previous)) or "nothing" for one in (ours, theirs))
+        remedy = "copy one to the other: a client of a plan that only one knows is hashed by the other"
+        found.append(Problem(key="spi_plan.previous", text=f"is {here} here and {there} there", remedy=remedy))
     found += [
         Problem(
             key=f"pops.{identity.pop}.backends.{identity.backend}",

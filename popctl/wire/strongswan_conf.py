@@ -81,26 +81,29 @@ def render(plan: SpiPlan, identity: Identity, name: str, vips: Sequence[Address]
     )
 
 
-def check(plan: SpiPlan, identity: Identity, sas: Sequence[Mapping[str, Any]]) -> Check:
+def check(plans: Sequence[SpiPlan], identity: Identity, sas: Sequence[Mapping[str, Any]]) -> Check:
     """Judge what `list-sas` of VICI shows: the backend's own SPI of every SA must carry its label or be in its slice.
+
+    Of one of `plans`, whose first is what the backend is told to follow if it follows none.
 
     Raises:
         WireError: an SPI in the answer is not hex.
     """
     problems: list[Problem] = []
+    wanted = settings(plans[0], identity)
     ike_seen = esp_seen = 0
     for sa in sas:
         own = _hex(sa, "initiator-spi" if _text(sa, "initiator") == "yes" else "responder-spi")
         if any(own):
             ike_seen += 1
-            if identify(plan, own) != identity:
-                problems.append(_problem("charon.spi_label", f"IKE SPI {own.hex()}", settings(plan, identity)))
+            if not any(identify(plan, own) == identity for plan in plans):
+                problems.append(_problem("charon.spi_label", f"IKE SPI {own.hex()}", wanted))
         for child in sa.get("child-sas", {}).values():
             spi = int.from_bytes(_hex(child, "spi-in"), "big")
             if spi:
                 esp_seen += 1
-                if identify_esp(plan, spi) != identity:
-                    problems.append(_problem("charon.spi_min", f"ESP SPI {spi:#010x}", settings(plan, identity)))
+                if not any(identify_esp(plan, spi) == identity for plan in plans):
+                    problems.append(_problem("charon.spi_min", f"ESP SPI {spi:#010x}", wanted))
     seen = ike_seen + esp_seen
     outcome = Outcome.FAIL if problems else Outcome.PASS if seen else Outcome.UNKNOWN
     return Check(outcome=outcome, ike_seen=ike_seen, esp_seen=esp_seen, problems=tuple(problems))

@@ -15,7 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from popctl.core.jhash import row_of
-from popctl.core.rendezvous import WEIGHT_UNIT, build
+from popctl.core.rendezvous import build
 from popctl.lb.nft import NftBalancer, compile_tables
 from popctl.lb.watch import Watch
 from popctl.model.balancer import BalancerActual, Tables
@@ -35,6 +35,7 @@ Until: TypeAlias = Callable[[Callable[[BalancerActual], bool]], Awaitable[None]]
 COMMAND = "python -m tests.bench lb"
 FLAPS = 200
 POPS = 60
+WEIGHT = 64
 BATCH = 256
 BATCHES = 400
 ROUNDS = 7
@@ -54,7 +55,7 @@ def _figure(name: str, value: float, unit: str, bound: float | None, note: str =
 
 
 def _rows() -> Figure:
-    weights = dict.fromkeys(range(64), WEIGHT_UNIT)
+    weights = dict.fromkeys(range(64), WEIGHT)
     before = time.process_time()
     took = [_timed(lambda: build(weights, b"seed")) for _ in range(7)]
     note = f"{(time.process_time() - before) / len(took) * 1e3:.0f} ms of processor time"
@@ -64,7 +65,7 @@ def _rows() -> Figure:
 def _spread() -> Figure:
     peaks = []
     for pop in range(POPS):
-        rows = build(dict.fromkeys(range(8), WEIGHT_UNIT), b"pop %d" % pop)
+        rows = build(dict.fromkeys(range(8), WEIGHT), b"pop %d" % pop)
         spis = shake_256(b"spis %d" % pop).digest(80000)
         keys = (spis[i : i + 8] for i in range(0, 80000, 8))
         owners = Counter(rows.order[rows.width * row_of(key, 0xC0FFEE + pop, rows.count)] for key in keys)

@@ -15,13 +15,14 @@ from popctl.core.affinity import remember
 from popctl.core.steer import steer
 from popctl.lb.libnft import Nft
 from popctl.lb.nft import compile_tables
-from popctl.model.balancer import AffinityKey, HashKey, Steering, Tables, Unmatched
+from popctl.model.balancer import AffinityKey, HashKey, SpiPlan, Steering, Tables, Unmatched
 from popctl.model.reason import Reason
 from popctl.wire.errors import WireError
 from popctl.wire.nft import ALL_SLOT, REASON_CODES
 from popctl.wire.nft_text import transaction
 from popctl.wire.packet import parse
-from tests.balancers import draining, rows, tables, without
+from popctl.wire.spi import labels
+from tests.balancers import NARROW_PLAN, PLAN, POP, WIDE_PLAN, draining, rows, tables, without
 from tests.eventually import eventually
 from tests.lb_corpus import Corpus
 from tests.peers.lb_net import Net, needs_nft, net
@@ -142,16 +143,25 @@ def one_processor() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    ("wanted", "plans"),
     [
-        *(pytest.param(tables(6, rows=rows(6, size=4096), **fields), id=name) for name, fields in CASES.items()),
-        *(pytest.param(wanted, id=name) for name, wanted in health(8)),
+        *(
+            pytest.param(tables(6, rows=rows(6, size=4096), **fields), (PLAN,), id=name)
+            for name, fields in CASES.items()
+        ),
+        *(pytest.param(wanted, (PLAN,), id=name) for name, wanted in health(8)),
+        pytest.param(
+            tables(6, labels=labels(WIDE_PLAN, POP, range(6), [NARROW_PLAN])), (WIDE_PLAN, NARROW_PLAN), id="two-plans"
+        ),
     ],
 )
-def test_the_kernel_and_explain_agree_on_a_corpus_of_packets(net: Net, wanted: Tables) -> None:
+def test_the_kernel_and_explain_agree_on_a_corpus_of_packets(
+    net: Net, wanted: Tables, plans: tuple[SpiPlan, ...]
+) -> None:
     kernel = Kernel(net, wanted)
     packets = {}
-    for number, network in enumerate(Corpus(seed=len(wanted.alive), backends=8).packets(2400), start=1):
+    corpus = Corpus(seed=len(wanted.alive), backends=8, plans=plans)
+    for number, network in enumerate(corpus.packets(2400), start=1):
         with suppress(WireError):
             parse(network)
             packets[number] = network

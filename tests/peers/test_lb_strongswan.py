@@ -297,11 +297,11 @@ def test_a_running_backend_is_checked_against_the_inventory_and_the_lint(
         assert backend_config(f"b{other_than(home)}", inventory=inventory, check=idle) == Exit.UNPROVEN
         assert site.ping() == 3
         endpoint = ViciEndpoint(path=running)
-        found = asyncio.run(sas.walk(endpoint, home, PLAN, POP))
+        found = asyncio.run(sas.walk(endpoint, home, (PLAN,), POP))
         (client,) = found.clients
         assert (client.address, client.received, client.answered) == (NAT_ADDRESSES[0], True, True)
         assert found.label_problem == ""
-        astray = asyncio.run(sas.walk(endpoint, other_than(home), PLAN, POP))
+        astray = asyncio.run(sas.walk(endpoint, other_than(home), (PLAN,), POP))
         assert astray.label_problem.startswith("charon.spi_label: ")
         ((seen, lonely), silent) = read_lifetimes({"b": endpoint, "idle": ViciEndpoint(path=idle)})
         assert (seen.ike_rekey_s, seen.esp_rekey_s, seen.dpd_s, silent) == (14400, 3600, 0, {})

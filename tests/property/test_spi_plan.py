@@ -60,11 +60,11 @@ def test_the_balancers_maps_and_the_labels_say_the_same(data: st.DataObject) -> 
     found = labels(plan, one.pop, [one.backend])
     assert found.ike == {label(plan, one): one.backend}
     assert list(found.esp.values()) == [one.backend]
-    assert label(plan, one) & found.prefix_mask == found.prefix
+    assert label(plan, one) & found.prefixes[0].mask == found.prefixes[0].value
 
 
 @given(plans(), st.binary(min_size=8, max_size=8))
 def test_a_random_spi_is_labelled_only_by_its_generation_and_check_bits(plan: SpiPlan, spi: bytes) -> None:
-    found = labels(plan, 1, [0])
-    same = int.from_bytes(spi[:4], "big") & found.prefix_mask == found.prefix
+    ((value, mask),) = labels(plan, 1, [0]).prefixes
+    same = int.from_bytes(spi[:4], "big") & mask == value
     assert (identify(plan, spi) is not None) == same

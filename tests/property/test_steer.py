@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from popctl.core.affinity import Memory, remember
@@ -16,8 +16,11 @@ from popctl.wire import packet
 from popctl.wire.errors import WireError
 from popctl.wire.packet import ESP, UDP
 from popctl.wire.pcap import ip_packets
+from popctl.wire.spi import labels
+from popctl.wire.spi_lint import lint_previous
 from tests.balancers import CLIENT4, CLIENT6, VIP4, VIP6, esp_spi, rows, server_spi, tables
 from tests.lb_corpus import Corpus
+from tests.property.test_spi_plan import plans
 
 BACKENDS = 6
 backends = st.integers(0, BACKENDS - 1)
@@ -94,6 +97,33 @@ def test_esp_of_a_live_sa_follows_its_slice_whatever_health_says(
     body = packet.esp(esp_spi(backend, offset))
     protocol, payload = (UDP, packet.udp(40000, 4500, body)) if natt else (ESP, body)
     steering = steer(wanted, packet.parse(packet.ip(CLIENT4, VIP4, protocol, payload)), {})
+    assert (steering.backend, steering.reason) == (backend, Reason.ESP_SLICE)
+
+
+@given(data=st.data(), v6=st.booleans(), natt=st.booleans(), health=states())
+@settings(deadline=None)
+def test_an_sa_of_any_plan_in_force_follows_its_label(
+    *, data: st.DataObject, v6: bool, natt: bool, health: Tables
+) -> None:
+    in_force = data.draw(st.lists(plans(), min_size=1, max_size=3, unique=True))
+    assume(not lint_previous(in_force))
+    pop = data.draw(st.integers(1, (1 << min(plan.pop_bits for plan in in_force)) - 1))
+    whole = tables(
+        BACKENDS, rows=rows(BACKENDS, size=256), labels=labels(in_force[0], pop, range(BACKENDS), in_force[1:])
+    )
+    wanted = replace(whole, alive=health.alive, draining=health.draining)
+    plan, source, vip = data.draw(st.sampled_from(in_force)), *((CLIENT6, VIP6) if v6 else (CLIENT4, VIP4))
+    backend = data.draw(st.integers(0, min(BACKENDS, 1 << plan.backend_bits) - 1))
+
+    server, port = server_spi(backend, pop=pop, plan=plan), 4500 if natt else 500
+    message = bytes(4 if natt else 0) + packet.ike(bytes(range(8)), server, version=2, initiator=True)
+    steering = steer(wanted, packet.parse(packet.ip(source, vip, UDP, packet.udp(40000, port, message))), {})
+    assert (steering.backend, steering.reason) == (backend, Reason.IKE_LABEL)
+
+    offset = data.draw(st.integers(0, (1 << plan.sa_bits) - 1))
+    body = packet.esp(esp_spi(backend, offset, pop=pop, plan=plan))
+    protocol, payload = (UDP, packet.udp(40000, 4500, body)) if natt else (ESP, body)
+    steering = steer(wanted, packet.parse(packet.ip(source, vip, protocol, payload)), {})
     assert (steering.backend, steering.reason) == (backend, Reason.ESP_SLICE)
 
 

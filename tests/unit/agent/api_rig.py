@@ -91,7 +91,7 @@ class TestedAgent:
         self.last_seen = LastSeen()
         readings = (Reading("popctl_lease_renewals", "Lease renewals.", lambda: 7),)
         self.metrics = Metrics(pop=pop, world=self.world, clock=time.monotonic, version="1.2.3", readings=readings)
-        identity = Identity(config_digest="sha256:abc", incarnation=f"{pop.name}-1")
+        identity = Identity(config_digest="sha256:abc", incarnation=f"{pop.name}-1", labelling=pop.labelling)
         self.fleet = FleetHand(fleet, identity, self._put)
         self.loop = Loop(self.world, self.speaker, time.monotonic, (self.last_seen, self.metrics), fleet=self.fleet)
         self.speaker.loop = self.loop

@@ -231,3 +231,22 @@ def test_second_agent_on_the_same_socket_ends_with_a_line_and_71_and_touches_not
             relay.accept()
     assert ended.returncode == 71
     assert ended.stderr.splitlines()[-1].endswith("api.sock: somebody listens there already")
+
+
+def test_what_a_hash_key_breaks_is_in_the_log_from_the_start(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    text = site.configuration.read_text()
+    site.configuration.write_text(
+        text.replace("    prefixes:", "    balancer: {vips: [198.51.100.1], key: 5-tuple}\n    prefixes:", 1)
+    )
+    with socket.socket(socket.AF_UNIX) as taken:  # so that it goes no further, and changes nothing on this host
+        taken.bind(str(tmp_path / "api.sock"))
+        taken.listen()
+        arguments = [sys.executable, "-m", "popctl.agent", str(site.configuration)]
+        ended = subprocess.run(arguments, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
+    assert ended.returncode == 71
+    told = json.loads(ended.stderr.splitlines()[0])
+    assert (told["level"], told["warning"].partition(" goes")[0]) == (
+        "warning",
+        "services.vpn.balancer.key: found 5-tuple: unlabelled ESP",
+    )

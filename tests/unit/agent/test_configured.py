@@ -92,6 +92,19 @@ def test_an_inventory_that_lays_out_spis_differently_is_refused(tmp_path: Path) 
     )
 
 
+def test_a_new_plan_is_rolled_out_beside_the_old_one(tmp_path: Path) -> None:
+    started(tmp_path)
+    alone = "spi_plan: {site: example.net, generation: 1}\n"
+    assert refused(tmp_path, tail=alone).startswith(
+        f"spi_plan.previous: found {tmp_path}/state.ids.json: lacks {{site: example.net, pop_bits: 10, "
+    )
+    both = started(tmp_path, tail="spi_plan: {site: example.net, generation: 1, previous: {site: example.net}}\n")
+    assert refused(tmp_path, tail=alone).startswith("spi_plan.previous: ")
+    assert both.record
+    over = parse_minimal(BALANCER, tail=f"{alone}paths: {{state_file: {tmp_path}/state.json}}\n")
+    assert followed(over, unix_s=both.record.replaced[0].unix_s + DAY)[1] == ()
+
+
 @pytest.mark.parametrize("damage", [b"", b"{}", b"null"])
 def test_a_record_that_cannot_be_believed_refuses_the_start(tmp_path: Path, damage: bytes) -> None:
     started(tmp_path)

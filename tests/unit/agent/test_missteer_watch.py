@@ -40,7 +40,7 @@ class Charons:
             raise ViciError("no answer")
         return self.refused[endpoint.host]
 
-    async def walk(self, _: ViciEndpoint, backend: int, __: SpiPlan | None, ___: int) -> Walk:
+    async def walk(self, _: ViciEndpoint, backend: int, __: tuple[SpiPlan, ...], ___: int) -> Walk:
         if backend == 2:
             await asyncio.wait_for(self.second.wait(), 10)
         return Walk(clients=self.clients.get(backend, ()), label_problem=self.label_problem)

@@ -7,13 +7,20 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from popctl.agent.configured import Configured
-from popctl.agent.events import IntentsChanged
+from popctl.agent.events import FleetChanged, IntentsChanged
+from popctl.agent.label_alarm import LabelAlarm, new_clashes
+from popctl.agent.metrics_fleet import fleet_families
 from popctl.agent.reload import may_follow
+from popctl.model.balancer import Labelling, SpiPlan
+from popctl.model.fleet import FleetView
 from popctl.model.observation import Intent, IntentKind
 from popctl.model.pop import Announce
+from tests import fleet_agents
+from tests.eventually import eventually_async
 from tests.unit.agent import api_rig
 from tests.unit.config.samples import minimal
 
@@ -24,12 +31,13 @@ WITHOUT_VPN = (
 WITHDRAWN = Intent(kind=IntentKind.WITHDRAW, target="vpn", reason="test", owner="test", created_unix_s=0.0)
 
 
-def written(directory: Path, *substitutions: tuple[str, str], state: str = "state.json") -> Configured:
+def written(directory: Path, *substitutions: tuple[str, str], state: str = "state.json", tail: str = "") -> Configured:
     """Write a configuration and load it."""
     paths = {"relay_socket": "relay.sock", "api_socket": "api.sock", "state_file": state, "journal": "journal"}
     names = ", ".join(f"{key}: {directory / name}" for key, name in paths.items())
     path = directory / "popctl.yaml"
-    path.write_text(minimal(*substitutions, tail=f"paths: {{{names}}}\ntiming: {{warm_up: 0, hold_down: 0}}\n"))
+    tail = f"paths: {{{names}}}\ntiming: {{warm_up: 0, hold_down: 0}}\n{tail}"
+    path.write_text(minimal(*substitutions, tail=tail))
     return Configured.load(path)
 
 
@@ -112,3 +120,61 @@ async def test_a_check_that_fails_itself_ends_no_agent(tmp_path: Path) -> None:
         with capture_logs() as logs:
             assert not await may_follow(nameless, agent.loop)
     assert [line["log_level"] for line in logs] == ["error"]
+
+
+IN_FLEET = 'fleet: {name: site, region: eu, etcd: ["http://192.0.2.5:2379"]}\n'
+BALANCER = (
+    "    prefixes: [198.51.100.0/24]\n",
+    "    prefixes: [198.51.100.0/24]\n    balancer: {vips: [198.51.100.1]}\n",
+)
+PLAN = SpiPlan(site="example.net")
+
+
+def of_another(pop: int, *plans: SpiPlan) -> FleetView:
+    """Return a view of the fleet with one other PoP."""
+    heard = fleet_agents.member("ams")
+    report = replace(heard.record.report, labelling=Labelling(pop=pop, plans=plans))
+    return FleetView(members={"ams": replace(heard, record=replace(heard.record, report=report))}, connected=True)
+
+
+@pytest.mark.parametrize(
+    ("plan", "other", "told"),
+    [
+        ("{site: example.net}", of_another(1, PLAN), "pop.id: found ams in the fleet: 1 is the id of ams, too: "),
+        ("{site: x}", of_another(2, PLAN), "spi_plan: found ams in the fleet: is {site: x, pop_bits: 10, "),
+        ("{site: example.net}", of_another(2, PLAN), ""),
+        ("{site: example.net, generation: 1, previous: {site: example.net}}", of_another(2, PLAN), ""),
+        ("{site: example.net}", replace(of_another(1, PLAN), connected=False), ""),
+    ],
+)
+async def test_labels_that_another_pop_has_are_not_taken_over(
+    tmp_path: Path, plan: str, other: FleetView, told: str
+) -> None:
+    before = written(tmp_path, tail=IN_FLEET)
+    async with api_rig.running(before.pop) as agent:
+        agent.loop.put(FleetChanged(other))
+        await eventually_async(lambda: agent.world.view().fleet == other)
+        written(tmp_path, BALANCER, tail=f"{IN_FLEET}spi_plan: {plan}\n")
+        with capture_logs() as logs:
+            assert await may_follow(before, agent.loop) is not bool(told)
+    found = [one for line in logs for one in line.get("problems", [])]
+    assert [one.startswith(f"{before.source}: {told}") for one in found] == ([True] if told else [])
+
+
+async def test_a_clash_that_is_there_already_holds_up_no_other_change(tmp_path: Path) -> None:
+    wrong = written(tmp_path, BALANCER, tail=f"{IN_FLEET}spi_plan: {{site: example.net}}\n").pop
+    assert new_clashes(wrong, replace(wrong, location="elsewhere"), of_another(1, PLAN)) == ()
+
+
+async def test_a_clash_is_told_once_until_it_has_ended(tmp_path: Path) -> None:
+    pop = written(tmp_path, BALANCER, tail=f"{IN_FLEET}spi_plan: {{site: example.net}}\n").pop
+    alarm = LabelAlarm(pop)
+    with capture_logs() as logs:
+        for view in (of_another(1, PLAN), of_another(1, PLAN), of_another(2, PLAN)):
+            alarm.turn(0.0, (FleetChanged(view),), None)
+    assert [(line["event"], line["pop"]) for line in logs] == [
+        ("labels of another PoP clash with ours", "ams"),
+        ("labels of another PoP clash no more", "ams"),
+    ]
+    (first, *_) = fleet_families(pop, of_another(1, PLAN), {}, 0.0)
+    assert (first.name, [sample.value for sample in first.samples]) == ("popctl_fleet_label_clashes", [1])

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from popctl.cli.lb_inventory import InventoryError, load
 from popctl.config.yaml_text import read_tree
 from popctl.wire import packet
 from popctl.wire.packet import UDP
-from tests.balancers import CLIENT4, VIP4, server_spi
+from tests.balancers import CLIENT4, PLAN, VIP4, server_spi
 from tests.unit.config import samples
 from tests.unit.config.samples import minimal
 
@@ -114,6 +115,20 @@ def test_the_settings_of_a_backend_come_from_the_inventory(capsys: pytest.Captur
         "ip address add 2001:db8:ffff::1/128 dev lo nodad\n",
     ):
         assert line in text
+
+
+def test_while_a_plan_is_rolled_out_both_are_explained_and_the_new_one_is_handed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = changed(tmp_path, lambda d: d["spi_plan"].update(generation=1, previous={"site": "example.net"}))
+    there = {"inventory": file, "source": str(CLIENT4), "destination": str(VIP4), "spi_i": "1"}
+    for plan in (PLAN, replace(PLAN, generation=1)):
+        assert explain(**there, spi_r=server_spi(1, plan=plan).hex()) == Exit.OK
+        assert capsys.readouterr().out.startswith("to b1: ike-label (rule responder-label)")
+    assert backend_config("b1", inventory=file) == Exit.OK
+    assert f"spi_label = 0x{server_spi(1, plan=plan)[:4].hex()}00000000\n" in capsys.readouterr().out
+    assert compare(INVENTORY, file) == Exit.PROBLEMS
+    assert "spi_plan.previous: is nothing here and {site: example.net, " in capsys.readouterr().err
 
 
 def test_an_unknown_backend_and_a_dead_socket_are_told_apart(tmp_path: Path) -> None:
@@ -329,3 +344,15 @@ def test_an_agents_configuration_is_an_inventory_where_its_certificates_are_not(
     balancer = (service, f"{service}    balancer: {{vips: [198.51.100.1]}}\n")
     path.write_text(minimal(balancer, tail=f"spi_plan: {{site: example.net}}\n{fleet}{api}"))
     assert load(path).ids == {"vpn-1": 1, "vpn-2": 2}
+
+
+def test_two_pops_with_one_id_are_told_apart_by_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    service = "    prefixes: [198.51.100.0/24]\n"
+    balancer = (service, f"{service}    balancer: {{vips: [198.51.100.1]}}\n")
+    files = []
+    for name in ("fra1", "ams1"):
+        files.append(tmp_path / f"{name}.yaml")
+        files[-1].write_text(minimal(balancer, ("name: fra1", f"name: {name}"), tail="spi_plan: {site: example.net}\n"))
+    assert compare(*files) == Exit.PROBLEMS
+    told = "pop.id: 1 is 'fra1' here and 'ams1' there; ids are permanent: give the newer PoP a free one\n"
+    assert capsys.readouterr().err == told

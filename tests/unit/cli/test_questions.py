@@ -22,6 +22,7 @@ from popctl.model.reason import Reason
 from tests.eventually import eventually_async
 from tests.unit.agent import api_rig
 from tests.unit.cli.command_line import popctl
+from tests.unit.config.samples import minimal
 
 NOBODY = 65534
 GOOD = Path("tests/data/config/good/minimal.yaml")
@@ -152,6 +153,34 @@ async def test_check_tells_every_problem_in_both_forms_and_exits_1(tmp_path: Pat
     paths = [problem["path"] for problem in document.json["problems"]]
     assert paths == ["pop.id", "neighbors[0].asn"]
     assert all(path in text.err for path in paths)
+
+
+BREAKS = {
+    "spi": "",
+    "source-ip": "clients behind one CGNAT address all meet on one backend, and one that changes its address moves",
+    "source-ip-port": "unlabelled IKE breaks on its move from UDP 500 to 4500 and on every NAT rebind",
+    "5-tuple": "unlabelled ESP goes to another backend than its IKE, and every NAT rebind breaks",
+}
+
+
+@pytest.mark.parametrize(("key", "breaks"), BREAKS.items())
+async def test_check_and_doctor_tell_what_a_hash_key_breaks(tmp_path: Path, key: str, breaks: str) -> None:
+    balancer = (
+        "    prefixes: [198.51.100.0/24]\n",
+        f"    prefixes: [198.51.100.0/24]\n    balancer: {{vips: [198.51.100.1], key: {key}}}\n",
+    )
+    file = tmp_path / "popctl.yaml"
+    file.write_text(minimal(balancer, tail="spi_plan: {site: example.net}\n"))
+    text, document = await popctl("check", str(file)), await popctl("check", str(file), "--json")
+    assert (text.code, text.out) == (document.code, f"{file}: no problem found\n") == (0, f"{file}: no problem found\n")
+    told = (
+        f"{file}: warning: services.vpn.balancer.key: found {key}: {breaks}; remedy: label the backends and use spi\n"
+    )
+    assert text.err == (told if breaks else "")
+    assert [one["problem"] for one in document.json["warnings"]] == ([breaks] if breaks else [])
+    found = (await popctl("doctor", "--inventory", str(file), "--json")).json["findings"]
+    keys = [(one["severity"], one["text"], one["why"]) for one in found if one["name"] == "hash-key"]
+    assert keys == ([("warning", f"service vpn is spread by {key}", breaks)] if breaks else [])
 
 
 async def test_check_of_a_missing_file_exits_1(tmp_path: Path) -> None:

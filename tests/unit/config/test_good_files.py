@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from popctl.config.load import parse
-from popctl.model.balancer import Forward, HashKey
+from popctl.model.balancer import Forward, HashKey, SpiPlan
 from popctl.model.capacity import Policies
 from popctl.model.load import Resource
 from popctl.model.playbook import DEFAULT_LADDER
 from popctl.model.pop import Announce, Lease, Paths, Secret, Timing
 from popctl.model.probe import Cadence, Exec, Http, Icmp, IkeDeep, IkeLiveness, L2tp, Tcp, Thresholds
 from popctl.model.route import GRACEFUL_SHUTDOWN, Attributes, Community, Family, LargeCommunity
+from popctl.wire.spi import Identity, label
 from tests.unit.config.samples import EXAMPLE, GOOD, parse_file, parse_minimal
 
 DEFAULT = (
@@ -204,6 +205,25 @@ def test_the_example_has_a_balancer_with_a_label_a_slice_and_a_way_per_backend()
     assert str(pop.backends[1].vici) == "tcp://10.0.0.1:4502"
     assert pop.backends[2].vici is None
     assert not pop.tables.alive
+
+
+def test_plans_before_this_one_stay_in_force() -> None:
+    vips = (
+        "    prefixes: [198.51.100.0/24]\n",
+        "    prefixes: [198.51.100.0/24]\n    balancer: {vips: [198.51.100.1]}\n",
+    )
+    older = "{site: example.net, previous: {site: example.org, generation: 6}}"
+    pop = parse_minimal(vips, tail=f"spi_plan: {{site: example.net, generation: 1, previous: {older}}}\n")
+    plans = [
+        SpiPlan(site="example.net", generation=1),
+        SpiPlan(site="example.net"),
+        SpiPlan(site="example.org", generation=6),
+    ]
+    assert (pop.spi_plan, pop.spi_plans) == (plans[0], tuple(plans))
+    assert pop.tables is not None
+    for plan in plans:
+        for backend in (1, 2):
+            assert pop.tables.services[0].labels.ike[label(plan, Identity(1, backend))] == backend
 
 
 def test_what_is_written_about_load_becomes_its_values() -> None:

@@ -26,7 +26,7 @@ QUESTIONS: dict[str, Question] = {
     "count": lambda endpoint, limit: sas.count(endpoint, within_s=limit),
     "end": lambda endpoint, limit: sas.end(endpoint, within_s=limit),
     "refused": lambda endpoint, limit: sas.refused(endpoint, within_s=limit),
-    "walk": lambda endpoint, limit: sas.walk(endpoint, 0, PLAN, 7, within_s=limit),
+    "walk": lambda endpoint, limit: sas.walk(endpoint, 0, (PLAN,), 7, within_s=limit),
 }
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from popctl.model.balancer import Labelling, SpiPlan
 from popctl.model.fleet import PopReport, Record, ServiceReport, Stance
 from popctl.model.load import PopLoad, Resource
 from popctl.model.pop import Announce
@@ -45,6 +46,17 @@ SERVICES = st.builds(
     stage=st.text(max_size=20),
     certain=st.booleans(),
 )
+SIZES = st.integers(0, 1 << 32)
+PLANS = st.builds(
+    SpiPlan,
+    site=st.text(max_size=20),
+    pop_bits=SIZES,
+    backend_bits=SIZES,
+    sa_bits=SIZES,
+    esp_base=SIZES,
+    generation=SIZES,
+)
+LABELLINGS = st.builds(Labelling, pop=SIZES, plans=st.lists(PLANS, max_size=3).map(tuple))
 RECORDS = st.builds(
     Record,
     report=st.builds(
@@ -55,6 +67,7 @@ RECORDS = st.builds(
         load=st.none() | LOADS,
         config_digest=st.text(max_size=20),
         incarnation=st.text(max_size=20),
+        labelling=st.none() | LABELLINGS,
     ),
     stances=st.sampled_from(Stance).map(lambda stance: {SERVICE: stance}),
     asking=st.sampled_from([frozenset(), frozenset((SERVICE,))]),
@@ -93,10 +106,13 @@ def test_a_newer_version_may_say_more() -> None:
     document = json.loads(encode_record(member("a").record, 0.0))
     document["colour"] = "blue"
     document["services"][SERVICE]["mood"] = "fine"
+    plan = asdict(SpiPlan(site="x")) | {"colour": "blue"}
+    document["labelling"] = {"pop": 1, "plans": [plan], "mood": "fine"}
     document["services"][SERVICE]["reason"] = "a reason of the future"
     document["load"] = LOAD | {"used": {"sessions": 3, "patience": 2}}
     there = decode_record(json.dumps(document).encode(), 0.0)
     assert there.report.services[SERVICE].reason == "a reason of the future"
+    assert there.report.labelling == Labelling(pop=1, plans=(SpiPlan(site="x"),))
     assert there.report.load is not None
     assert there.report.load.used == {Resource.SESSIONS: 3.0}
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from popctl.model.balancer import EspRange, SpiPlan
+from popctl.model.balancer import EspRange, Labelling, Labels, SpiPlan
 from popctl.wire.errors import WireError
 from popctl.wire.spi import (
     ESP_SPACE,
@@ -20,8 +20,9 @@ from popctl.wire.spi import (
     label,
     labels,
     prefix,
+    prefix_mask,
 )
-from popctl.wire.spi_lint import Inventory, disagreements, lint, lint_ids, successor_problems
+from popctl.wire.spi_lint import Inventory, clashes, disagreements, lint, lint_ids, lint_previous, successor_problems
 
 PLAN = SpiPlan(site="example.net")
 
@@ -112,12 +113,12 @@ def test_a_balancer_matches_only_its_own_backends() -> None:
     found = labels(PLAN, 7, [0, 3])
     assert found.ike == {label(PLAN, Identity(7, 0)): 0, label(PLAN, Identity(7, 3)): 3}
     assert found.esp == {EspRange(0x01C00000, 0x01C0FFFF): 0, EspRange(0x01C30000, 0x01C3FFFF): 3}
-    assert found.prefix == prefix(PLAN)
-    assert found.esp_plan == esp_plan(PLAN)
+    assert found.prefixes == ((prefix(PLAN), prefix_mask(PLAN)),)
+    assert found.esp_plans == (esp_plan(PLAN),)
 
 
 def test_without_labelled_backends_no_packet_is_a_stray() -> None:
-    assert labels(PLAN, 7, []).esp_plan is None
+    assert labels(PLAN, 7, []) == Labels()
 
 
 def test_ids_outside_the_plan_are_named() -> None:
@@ -149,6 +150,60 @@ def test_two_layouts_whose_labels_can_be_equal_are_refused() -> None:
     assert [p.key for p in successor_problems(clash, twin)] == ["spi_plan.generation"]
 
 
+NARROW = SpiPlan(site="x", pop_bits=4, backend_bits=4, sa_bits=16, esp_base=0x10000000)
+WIDER = replace(NARROW, backend_bits=5, generation=1, esp_base=0x20000000)
+
+
+def test_a_balancer_matches_labels_and_slices_of_all_plans_in_force() -> None:
+    found = labels(WIDER, 7, [2, 20], [NARROW])
+    old, new = Identity(7, 2), Identity(7, 20)
+    # Backend 20 came with the wider plan: of the narrow one its label would be another PoP's.
+    assert found.ike == {label(WIDER, old): 2, label(WIDER, new): 20, label(NARROW, old): 2}
+    assert found.esp == {esp_slice(WIDER, old): 2, esp_slice(WIDER, new): 20, esp_slice(NARROW, old): 2}
+    assert found.prefixes == ((prefix(WIDER), prefix_mask(WIDER)), (prefix(NARROW), prefix_mask(NARROW)))
+    assert found.esp_plans == (esp_plan(WIDER), esp_plan(NARROW))
+
+
+def test_plans_that_share_their_layout_of_esp_have_its_slices_once() -> None:
+    found = labels(replace(PLAN, generation=1), 7, [0], [PLAN])
+    assert (len(found.ike), len(found.esp), len(found.esp_plans)) == (2, 1, 1)
+
+
+def test_plans_in_force_together_give_every_spi_one_meaning() -> None:
+    assert lint_previous([WIDER, NARROW]) == lint_previous([PLAN]) == lint_previous([]) == ()
+    assert [
+        str(p) for p in lint_previous([WIDER, replace(NARROW, esp_base=0x20000000), replace(NARROW, generation=7)])
+    ] == [
+        "spi_plan.previous.previous.generation: 7 is not 0..6; take the next",
+        (
+            "spi_plan.esp_base: ESP ranges overlap: 0x20000000-0x20ffffff and 0x20000000-0x21ffffff; "
+            "choose a base outside the old range, or let all old SAs end first"
+        ),
+    ]
+    assert [str(p) for p in lint_previous([NARROW, NARROW])] == [
+        "spi_plan.previous: is the same as spi_plan; write the plan there that was in force before, or leave it out"
+    ]
+
+
+def test_labels_of_two_pops_clash_by_an_id_that_both_have_and_by_plans_that_do_not_know_each_other() -> None:
+    ours = Labelling(pop=7, plans=(NARROW,))
+    assert clashes(ours, "ams", Labelling(pop=8, plans=(NARROW,))) == ()
+    assert [str(p) for p in clashes(ours, "ams", ours)] == [
+        (
+            "pop.id: 7 is the id of ams, too: a client of one is steered by the other as its own; "
+            "ids are permanent: give the newer PoP a free one"
+        )
+    ]
+    assert [str(p) for p in clashes(ours, "ams", Labelling(pop=8, plans=(WIDER,)))] == [
+        (
+            f"spi_plan: is {NARROW}, and in ams {WIDER}: neither can tell the other's clients from strangers; "
+            "copy one to the other; a new plan keeps the one before it under previous"
+        )
+    ]
+    rolled_out = Labelling(pop=8, plans=(WIDER, NARROW))
+    assert clashes(ours, "ams", rolled_out) == clashes(rolled_out, "fra", ours) == ()
+
+
 def test_inventories_that_disagree_are_told_apart() -> None:
     ours = Inventory(plan=PLAN, names={Identity(7, 0): "a", Identity(7, 1): "b"})
     assert disagreements(ours, ours) == ()
@@ -156,4 +211,10 @@ def test_inventories_that_disagree_are_told_apart() -> None:
     assert [str(p) for p in disagreements(ours, theirs)] == [
         "spi_plan: differs in generation (0, 1); copy one to the other before either is loaded",
         "pops.7.backends.1: is 'b' here and 'c' there; ids are permanent: give the newer backend a free id",
+    ]
+    assert [str(p) for p in disagreements(ours, replace(ours, previous=(NARROW,)))] == [
+        (
+            f"spi_plan.previous: is nothing here and {NARROW} there; "
+            "copy one to the other: a client of a plan that only one knows is hashed by the other"
+        )
     ]

@@ -29,17 +29,17 @@ def sa(ours: bytes, *, initiator: bool = False, esp: int | None = None) -> dict[
 
 
 def test_without_an_sa_nothing_is_known() -> None:
-    assert check(PLAN, IDENTITY, []).outcome is Outcome.UNKNOWN
-    assert check(PLAN, IDENTITY, [sa(bytes(8))]).outcome is Outcome.UNKNOWN
+    assert check([PLAN], IDENTITY, []).outcome is Outcome.UNKNOWN
+    assert check([PLAN], IDENTITY, [sa(bytes(8))]).outcome is Outcome.UNKNOWN
 
 
 def test_labelled_sas_of_either_role_pass() -> None:
-    found = check(PLAN, IDENTITY, [sa(server_spi(1), esp=esp_spi(1)), sa(server_spi(1), initiator=True)])
+    found = check([PLAN], IDENTITY, [sa(server_spi(1), esp=esp_spi(1)), sa(server_spi(1), initiator=True)])
     assert (found.outcome, found.ike_seen, found.esp_seen) == (Outcome.PASS, 2, 1)
 
 
 def test_the_label_or_slice_of_another_backend_fails_with_the_settings() -> None:
-    found = check(PLAN, IDENTITY, [sa(server_spi(0), esp=esp_spi(0))])
+    found = check([PLAN], IDENTITY, [sa(server_spi(0), esp=esp_spi(0))])
     assert found.outcome is Outcome.FAIL
     assert [p.key for p in found.problems] == ["charon.spi_label", "charon.spi_min"]
     assert "spi_min = 0x01c10000" in found.problems[1].remedy
@@ -47,4 +47,4 @@ def test_the_label_or_slice_of_another_backend_fails_with_the_settings() -> None
 
 def test_what_is_not_hex_is_a_wire_error() -> None:
     with pytest.raises(WireError):
-        check(PLAN, IDENTITY, [{"responder-spi": b"xyz"}])
+        check([PLAN], IDENTITY, [{"responder-spi": b"xyz"}])
