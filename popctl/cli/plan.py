@@ -138,14 +138,14 @@ def prepend(
     upstream: Annotated[int | None, Parameter(name="--upstream")] = None,
     world: World = THE_WORLD,
 ) -> int:
-    """Ask what happens when a PoP prepends its AS number.
+    """Ask what happens when a PoP prepends its AS number more often than the fleet file says.
 
     Parameters
     ----------
     pop
         Name of the PoP.
     times
-        How many times.
+        How many times more.
     upstream
         AS number of one upstream; all of the PoP's when left out.
     """

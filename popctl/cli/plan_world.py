@@ -20,7 +20,7 @@ from topology import caida, demand, fleet_file
 from topology.attach import Attachment, attach
 from topology.bounds import MOST_SESSIONS
 from topology.cache import compiled, digest_of
-from topology.demand import Demand, Profile
+from topology.demand import Demand
 from topology.engine import NoEngineError, engine_named
 from topology.errors import Problem, TopologyError
 from topology.flat import FlatGraph
@@ -167,7 +167,7 @@ def study_of(world: World, sites_of: Callable[[World], Sites] = as_filed) -> Stu
     assert sites is not None and attachment is not None and wanted is not None  # noqa: S101, PT018
     model = Model(attachment, engine_named(world.engine))
     plan = tuple(None if index in sites.unannounced else one for index, one in enumerate(sites.fleet.plan()))
-    return Study(model, wanted, Profile(), plan=plan, limit=world.limit)
+    return Study(model, wanted, sites.fleet.profile, plan=plan, limit=world.limit)
 
 
 def _attached(world: World, graph: FlatGraph, sites: Sites) -> Attachment:

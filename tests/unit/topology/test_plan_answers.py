@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from popctl.cli.main import run as popctl
+from popctl.wire import playbook as wire
 
 Document: TypeAlias = dict[str, Any]
 
@@ -143,10 +144,38 @@ def test_one_and_two_down_are_as_safe_as_their_worst_answer(plan: Planner) -> No
 
 
 def test_a_prepend_is_towards_one_upstream_or_all(plan: Planner) -> None:
-    wanted = answer("prepend w1 x2 to AS20", PREPENDED, moved=60, certain=960, detour=HALF_WAY_ROUND)
+    wanted = answer("prepend w1 +2 to AS20", PREPENDED, moved=60, certain=960, detour=HALF_WAY_ROUND)
     assert plan.json("prepend", "w1", "--times", "2", "--upstream", "20") == (0, wanted | NO_CYCLES)
-    assert plan.json("prepend", "w1", "--times", "2") == (0, wanted | {"question": "prepend w1 x2"} | NO_CYCLES)
+    assert plan.json("prepend", "w1", "--times", "2") == (0, wanted | {"question": "prepend w1 +2"} | NO_CYCLES)
     assert plan.json("prepend", "w1", "--limit", "0.65")[0] == 3
+
+
+def test_prepends_come_on_top_of_those_of_the_fleet_file(plan: Planner) -> None:
+    """11 and 30 reach e1 over 10 anyway, so that 30 is w1's only while w1 prepends no more often than e1 does."""
+    own = [one | {"sessions": [one["sessions"][0] | {"prepend": 3}]} for one in FLEET["pops"]]
+    plan.write(FLEET | {"pops": own})
+    code, found = plan.json("prepend", "w1", "--times", "2")
+    assert (code, found["pops"]) == (0, PREPENDED)
+    assert plan.json("prepend", "w1", "--times", "0")[1]["moved"] == 0
+
+
+def test_what_a_session_costs_is_said_in_the_fleet_file(plan: Planner) -> None:
+    """Of 1 Gbit/s 960 sessions of 1.1 Mbit/s want too much, though there is room for as many sessions."""
+    plan.write(FLEET | {"profile": {"bit_s_per_session": 1_100_000, "handshake_interval_s": 60}})
+    code, found = plan.json("withdraw", "e1")
+    assert (code, found["findings"]) == (3, [{"danger": "newly-overloaded", "pop": "w1"}])
+    after = found["pops"]["w1"]
+    assert after["after"]["bit_s"] == 960 * 1_100_000
+    assert after["utilisation"] == {"before": 0.396, "after": 1.056}
+    assert after["after"]["handshakes_s"] == 16 + 10
+    assert plan.json("load")[1]["pops"]["e1"]["bit_s"] == 660_000_000
+
+
+def test_a_playbook_has_the_reconnect_window_of_the_fleet(plan: Planner) -> None:
+    plan.write(FLEET | {"profile": {"reconnect_window_s": 600}})
+    out = plan.folder / "playbook.json"
+    assert plan("playbook", "--out", str(out))[0] == 0
+    assert wire.decode(out.read_bytes()).reconnect_window_s == 600
 
 
 def test_a_pop_more_is_unsafe_where_it_gets_too_much(plan: Planner) -> None:
