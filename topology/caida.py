@@ -37,11 +37,13 @@ def load(path: Path) -> AsLinks:
     Raises:
         TopologyError: with every bad line; nothing is built from the good ones.
     """
+    reader = _Reader(str(path))
     try:
         with _open(path) as stream:
-            return parse(stream, source=str(path))
+            reader.take_all(stream)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise TopologyError([Problem(file=str(path), line=0, text=f"cannot be read: {error}")]) from error
+        raise TopologyError(reader.problems_until(f"cannot be read: {error}")) from error
+    return reader.finish()
 
 
 def _open(path: Path, mode: Literal["rt", "wt"] = "rt") -> IO[str]:
@@ -57,8 +59,7 @@ def _open(path: Path, mode: Literal["rt", "wt"] = "rt") -> IO[str]:
 def parse(lines: Iterable[str], *, source: str) -> AsLinks:
     """Read the lines of one file. Raises `TopologyError` as `load` does."""
     reader = _Reader(source)
-    for number, line in enumerate(lines, start=1):
-        reader.take(number, line)
+    reader.take_all(lines)
     return reader.finish()
 
 
@@ -95,6 +96,14 @@ class _Reader:
 
     def _problem(self, number: int, text: str) -> None:
         self._problems.append(Problem(file=self._source, line=number, text=text))
+
+    def take_all(self, lines: Iterable[str]) -> None:
+        for number, line in enumerate(lines, start=1):
+            self.take(number, line)
+
+    def problems_until(self, end: str) -> list[Problem]:
+        """Return what was wrong before reading ended, and behind the last line why it did; line 0 if there was none."""
+        return [*self._problems, Problem(file=self._source, line=self._last, text=end)]
 
     def take(self, number: int, line: str) -> None:
         self._last = number

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from topology.attach import Attachment
     from topology.flat import FlatGraph
+    from topology.fleet import Fleet
 
 NOT_MEASURED: Final = -1
 DEFAULT_SEED: Final = 1
@@ -107,18 +107,17 @@ def load(path: Path, graph: FlatGraph) -> Demand:
     return _atoms(graph, nodes[known], region[known], table[known, 1], outside)
 
 
-def load_measured(path: Path, attachment: Attachment) -> Demand:
+def load_measured(path: Path, graph: FlatGraph, fleet: Fleet) -> Demand:
     """Read `asn,pop,sessions[,region]` with a header line: sessions as they were seen at the PoPs.
 
     Raises:
         TopologyError: with every bad line, or because nothing was seen inside the graph.
     """
     rows, problems = _rows(path, required=("asn", "pop", "sessions"), optional=("region",))
-    pops = {pop.name: index for index, pop in enumerate(attachment.fleet.pops)}
+    pops = {pop.name: index for index, pop in enumerate(fleet.pops)}
     for line, row in rows:
         if row["pop"] not in pops:
             problems.append(Problem(file=str(path), line=line, text=f"no PoP is named {row['pop']!r}"))
-    graph = attachment.graph
     named = _named_regions(path, rows, problems, graph)
     table = _numbers(path, rows, problems, ("asn", "sessions"))
     nodes = graph.nodes(table[:, 0])

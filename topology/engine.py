@@ -39,9 +39,6 @@ class Engine(Protocol):
     def spread(self, graph: FlatGraph, seeds: Seeds, best: Longs, bound: Flags) -> Shorts:
         """Return the spread row of every node (`topology.attach.Preference.row`): which PoPs stay tied."""
 
-    def reroute(self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs) -> Longs:
-        """Return the keys alone for seeds that differ at `changed` from those of `before`; else as `update`."""
-
     def update(
         self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs, spread: Shorts
     ) -> tuple[Longs, Shorts]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from topology.announce import Announcement, Plan, Relation
+from topology.demand import Profile
+from topology.keys import MOST_PREPENDS
 
 _EARTH_RADIUS_KM = 6371.0
 FAR_KM = 20_000
@@ -73,6 +75,8 @@ class Fleet:
     """Where the users of a region are, on average."""
     name: str = ""
     """As the agents' configuration calls the fleet; empty where nothing depends on it."""
+    profile: Profile = field(default_factory=Profile)
+    """What a session costs its PoP."""
 
     def plan(self) -> Plan:
         """Return what is announced when nothing is wrong."""
@@ -105,9 +109,12 @@ def withdraw(fleet: Fleet, plan: Plan, pops: Iterable[int]) -> Plan:
 
 
 def prepend(fleet: Fleet, plan: Plan, pop: int, times: int, *, upstream: int | None = None) -> Plan:
-    """Return the plan with `times` prepends on a PoP's sessions, or on those with one upstream only."""
+    """Return the plan with `times` more prepends on a PoP's sessions, or on those with one upstream only.
+
+    They come on top of what a session prepends anyway, as those of the ladder's "depreferred" do.
+    """
     return tuple(
-        replace(announcement, prepend=times)
+        replace(announcement, prepend=min(announcement.prepend + times, MOST_PREPENDS))
         if announcement is not None and session.pop == pop and upstream in (None, session.upstream)
         else announcement
         for session, announcement in zip(fleet.sessions, plan, strict=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import reprlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from topology.announce import Action, Announcement, LocalPref, Neighbors, Relation
 from topology.bounds import MOST_BIT_S, MOST_HANDSHAKES_S, MOST_SESSIONS
+from topology.demand import Profile
 from topology.errors import Problem, TopologyError
 from topology.fleet import Capacity, Fleet, Place, Pop, Session
 from topology.generate import REGIONS
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 Key: TypeAlias = str | int
 Path: TypeAlias = tuple[Key, ...]
 _MOST = {"sessions": MOST_SESSIONS, "bit_s": MOST_BIT_S, "handshakes_s": MOST_HANDSHAKES_S}
+_MOST_PROFILE = {
+    "bit_s_per_session": MOST_BIT_S,
+    "handshake_interval_s": 10**7,
+    # As agents take it from a playbook: a day.
+    "reconnect_window_s": 86_400,
+}
 _LARGEST_MED = 2**32 - 1
 _Member = TypeVar("_Member", bound="Enum")
 
@@ -36,7 +43,7 @@ class Checker:
 
     def fleet(self, value: object) -> Fleet:
         """Return the fleet. Raises `TopologyError` with all problems."""
-        top = self._table(value, (), required=("asn", "pops"), optional=("name", "regions"))
+        top = self._table(value, (), required=("asn", "pops"), optional=("name", "regions", "profile"))
         asn = self._number(top, (), "asn", least=1, most=LARGEST_ASN)
         name = self._text_of(top, (), "name") if "name" in top else ""
         regions = {
@@ -44,6 +51,7 @@ class Checker:
             for region, spot in self._table(top.get("regions", {}), ("regions",), required=(), optional=None).items()
             if (place := self._place(spot, ("regions", region))) is not None
         }
+        profile = self._profile(top.get("profile", {}))
         pops: list[Pop] = []
         sessions: list[Session] = []
         for index, entry in enumerate(self._list(top, (), "pops")):
@@ -54,7 +62,14 @@ class Checker:
         self._unique(((session.name, ("pops", session.pop, "sessions")) for session in sessions), "session")
         if self._problems:
             raise TopologyError(self._problems)
-        return Fleet(asn=asn, pops=tuple(pops), sessions=tuple(sessions), regions=regions or REGIONS, name=name)
+        return Fleet(
+            asn=asn,
+            pops=tuple(pops),
+            sessions=tuple(sessions),
+            regions=regions or REGIONS,
+            name=name,
+            profile=profile,
+        )
 
     def with_pop(self, fleet: Fleet, value: object) -> Fleet:
         """Return the fleet with one more PoP, last. Raises `TopologyError` with all problems."""
@@ -65,6 +80,16 @@ class Checker:
         if self._problems:
             raise TopologyError(self._problems)
         return replace(fleet, pops=tuple(pops), sessions=tuple(sessions))
+
+    def _profile(self, value: object) -> Profile:
+        table = self._table(value, ("profile",), required=(), optional=tuple(_MOST_PROFILE))
+        usual = asdict(Profile())
+        return Profile(
+            **{
+                key: self._number(table, ("profile",), key, least=1, most=most, default=usual[key])
+                for key, most in _MOST_PROFILE.items()
+            }
+        )
 
     def _pop(self, entry: object, path: Path, pops: list[Pop], sessions: list[Session]) -> None:
         table = self._table(entry, path, required=("name", "region", "capacity", "sessions"), optional=("place",))

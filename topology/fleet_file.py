@@ -4,13 +4,15 @@ JSON (places are [latitude, longitude] in degrees; everything under a session bu
 
     {"name": "example", "asn": 64500,
      "regions": {"europe": [50, 12]},
+     "profile": {"bit_s_per_session": 200000, "handshake_interval_s": 3600, "reconnect_window_s": 60},
      "pops": [{"name": "fra1", "region": "europe", "place": [50.1, 8.7],
                "capacity": {"sessions": 20000, "bit_s": 40000000000, "handshakes_s": 400},
                "sessions": [{"upstream": 1299, "name": "fra1-as1299", "relation": "transit", "prepend": 1, "med": 0,
                              "no_export": false, "local_pref": "customer",
                              "actions": [{"asn": 174, "prepend": 2}, {"neighbors": "peers"}]}]}]}
 
-`name` is what the agents' configuration calls the fleet; only a playbook needs it. An action without `prepend` blocks.
+`name` is what the agents' configuration calls the fleet; only a playbook needs it. `profile` says what a session costs
+(`topology.demand.Profile`); what it leaves out is as written here. An action without `prepend` blocks.
 GraphML holds the same as a graph: see `to_networkx`.
 """
 
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 from xml.etree.ElementTree import ParseError
 
@@ -27,6 +29,7 @@ import networkx as nx
 from popctl.wire import strict_json
 from popctl.wire.errors import WireError
 from topology.announce import LocalPref
+from topology.demand import Profile
 from topology.errors import Problem, TopologyError
 from topology.fleet_check import Checker, line_of
 
@@ -117,12 +120,13 @@ def _value_of(text: str, *, source: str) -> object:
 def to_networkx(fleet: Fleet) -> FleetGraph:
     """Return the fleet as a multigraph that GraphML can hold.
 
-    The graph has `asn`, and `name` if the fleet has one. Nodes: a PoP under its name with `kind="pop"`, `region`,
-    `latitude_deg`, `longitude_deg`, `sessions`, `bit_s` and `handshakes_s`; an upstream under its AS number with
-    `kind="upstream"`; a region under `region:NAME` with `kind="region"` and its place. Edges: one per session, from the
-    PoP to the upstream, with `name`, `relation`, `prepend`, `med`, `no_export`, `local_pref` and `actions` (as JSON).
+    The graph has `asn`, the keys of `profile`, and `name` if the fleet has one. Nodes: a PoP under its name with
+    `kind="pop"`, `region`, `latitude_deg`, `longitude_deg`, `sessions`, `bit_s` and `handshakes_s`; an upstream under
+    its AS number with `kind="upstream"`; a region under `region:NAME` with `kind="region"` and its place. Edges: one
+    per session, from the PoP to the upstream, with `name`, `relation`, `prepend`, `med`, `no_export`, `local_pref` and
+    `actions` (as JSON).
     """
-    graph: FleetGraph = nx.MultiDiGraph(asn=fleet.asn, **_named(fleet))
+    graph: FleetGraph = nx.MultiDiGraph(asn=fleet.asn, **asdict(fleet.profile), **_named(fleet))
     for name, place in fleet.regions.items():
         graph.add_node(
             f"region:{name}", kind="region", latitude_deg=place.latitude_deg, longitude_deg=place.longitude_deg
@@ -154,6 +158,7 @@ def from_networkx(graph: FleetGraph, *, source: str = "graph") -> Fleet:
     value = {
         **named,
         "asn": graph.graph.get("asn"),
+        "profile": {one.name: graph.graph[one.name] for one in fields(Profile) if one.name in graph.graph},
         "regions": {node.removeprefix("region:"): [at.get(key) for key in _PLACE] for node, at in kinds["region"]},
         "pops": [_pop(graph, node, attributes, problems, source) for node, attributes in kinds["pop"]],
     }
@@ -213,4 +218,5 @@ def to_json(fleet: Fleet) -> dict[str, Any]:
             }
         )
     regions = {name: [place.latitude_deg, place.longitude_deg] for name, place in fleet.regions.items()}
-    return {**_named(fleet), "asn": fleet.asn, "regions": regions, "pops": entries}
+    profile = asdict(fleet.profile)
+    return {**_named(fleet), "asn": fleet.asn, "regions": regions, "profile": profile, "pops": entries}

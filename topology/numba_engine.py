@@ -45,7 +45,6 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 for _helper in (kernels.told, kernels.offer, kernels.merge, kernels.share, *reroute.HELPERS, *update.HELPERS):
     register_jitable(_helper)
-register_jitable(reroute.resettle)
 vars(numba.config)["CACHE_DIR"] = str(_cache_folder())
 
 _climb = _compiled(kernels.climb)
@@ -53,7 +52,6 @@ _cross = _compiled(kernels.cross)
 _descend = _compiled(kernels.descend)
 _take_own = _compiled(kernels.take_own)
 _spread_along = _compiled(kernels.spread_along)
-_resettle = _compiled(reroute.resettle)
 _update = _compiled(update.update)
 
 
@@ -83,19 +81,13 @@ class NumbaEngine:
             _spread_along(rows, route_class, seeds.acts, seeds.sets, best, bound, spread)
         return spread
 
-    def reroute(self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs) -> Longs:
-        """Return the keys alone for seeds that differ at `changed` from those of `before`."""
-        best = before.copy()
-        _resettle(graph.links, graph.order, seeds.key, before, best, np.array(changed, dtype=np.int64))
-        return best
-
     def update(
         self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs, spread: Shorts
     ) -> tuple[Longs, Shorts]:
         """Return the keys and spread rows for seeds that differ at `changed` from those of `before` and `spread`."""
         best, rows = before.copy(), spread.copy()
         own = update.Own(seeds.key, seeds.own_set, seeds.sets)
-        flags = np.zeros((2, len(graph)), dtype=np.bool_)
-        states = update.States(before, best, spread, rows, flags[0], flags[1])
-        _update(graph.links, graph.order, own, states, np.array(changed, dtype=np.int64))
+        states = update.States(before, best, spread, rows)
+        marks, nodes = update.marks_of(len(graph)), np.array(changed, dtype=np.int64)
+        _update(graph.links, graph.level_ptr, graph.order, own, states, marks, nodes)
         return best, rows

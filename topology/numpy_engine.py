@@ -54,11 +54,6 @@ class NumpyEngine:
         """Return the spread row of every node: which PoPs stay tied."""
         return carry(graph, seeds, best, bound, seeds.sets, np.minimum, np.iinfo(np.int16).max)
 
-    def reroute(self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs) -> Longs:
-        """Run the keys anew, as `update` does."""
-        del changed, before
-        return self.propagate(graph, seeds)[0]
-
     def update(
         self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs, spread: Shorts
     ) -> tuple[Longs, Shorts]:

@@ -94,7 +94,7 @@ class _Work:
 
 
 def _uses(listener: Longs, teller: Longs, route_class: int) -> Flags:
-    """Do what `topology.update.uses` does."""
+    """Tell for pairs of a listener and a teller whether the route told is as good as the one the listener has."""
     length = ((teller >> TIE_BITS) & LENGTH_MASK) + 1
     told = teller < (PEER_KEY if route_class != PROVIDER else NONE)
     used: Flags = told & (listener >> TIE_BITS == (route_class << LENGTH_BITS) | length)

@@ -57,21 +57,18 @@ def resettle_up(links: Links, order: Ints, seed: Longs, before: Longs, best: Lon
     return moves
 
 
-def resettle_peer(
-    peers: Adjacency, order: Ints, seed: Longs, best: Longs, node: np.int64, teller: np.int64, heard: int
-) -> bool:
-    """Let one node hear that a peer's route changed; tell whether its own did."""
-    old = best[node]
-    if old < PEER_KEY:
-        return False
-    if heard < old:
+def concerns(key: int, heard: int, place: int) -> bool:
+    """Tell whether a node with this route must look again when the neighbour at `place` tells something else."""
+    return heard < key or key & TIE_MASK == place + 1
+
+
+def resettle_peer(peers: Adjacency, order: Ints, seed: Longs, best: Longs, node: np.int64, heard: int) -> None:
+    """Let a node without a customer route hear that the route of a peer changed that concerns it."""
+    if heard < best[node]:
         best[node] = heard
-        return True
-    if old < PROVIDER_KEY and old & TIE_MASK == order[teller] + 1 and heard > old:
+    elif best[node] < min(PROVIDER_KEY, heard):
         own = seed[node] if seed[node] >= PEER_KEY else NONE
         best[node] = hear(peers, node, 1, order, best, own)
-        return True
-    return False
 
 
 def resettle_across(
@@ -84,7 +81,9 @@ def resettle_across(
         heard = told(best[node], 1, order[node]) if best[node] < PEER_KEY else NONE
         for edge in range(peers.ptr[node], peers.ptr[node + 1]):
             other = np.int64(peers.to[edge])
-            if resettle_peer(peers, order, seed, best, other, node, heard):
+            # Most peers neither use the route nor would: no call for those.
+            if best[other] >= PEER_KEY and concerns(best[other], heard, order[node]):
+                resettle_peer(peers, order, seed, best, other, heard)
                 touched.append(other)
     for place in range(len(changed) + len(moves)):
         node = touched[place]
@@ -109,9 +108,10 @@ def resettle_down(links: Links, order: Ints, before: Longs, best: Longs, touched
             best[node] = hear(links.providers, node, 2, order, best, NONE)
         if best[node] >> TIE_BITS != before[node] >> TIE_BITS:
             altered.append(node)
+            heard = told(best[node], 2, order[node]) if best[node] != NONE else NONE
             for edge in range(links.customers.ptr[node], links.customers.ptr[node + 1]):
                 other = np.int64(links.customers.to[edge])
-                if best[other] >= PROVIDER_KEY:
+                if best[other] >= PROVIDER_KEY and concerns(best[other], heard, order[node]):
                     heappush(heap, other)
     return altered
 
@@ -127,5 +127,5 @@ def resettle(links: Links, order: Ints, seed: Longs, before: Longs, best: Longs,
     return np.array(resettle_down(links, order, before, best, touched), dtype=np.int64)
 
 
-HELPERS = (customer_part, hear, resettle_up, resettle_peer, resettle_across, resettle_down)
+HELPERS = (customer_part, hear, concerns, resettle_up, resettle_peer, resettle_across, resettle_down)
 """What `resettle` calls, for the compiler."""

@@ -1,19 +1,22 @@
 """What changes when a few upstreams change: keys by `topology.reroute`, then the sets of tied PoPs.
 
-Plain loops like those of `topology.kernels`, compiled by numba or run as Python in tests. Sets are settled in the order
-of the sweeps (a heap of turns), so every node is looked at once, when all that it hears is settled, and the result is
-that of a full run: property tests hold them against each other. No upstream may have action communities;
-`topology.model` runs everything anew where one does.
+Plain loops like those of `topology.kernels`, compiled by numba or run as Python in tests. Sets are settled rank by rank
+in the order of the sweeps: nodes of one rank tell each other nothing, so each is looked at once, when all that it hears
+is settled, and the result is that of a full run: property tests hold them against each other. No upstream may have
+action communities; `topology.model` runs everything anew where one does.
+
+Who has to be looked at is a flag, not an entry of a heap, because hundreds of neighbours wake the same node; pages of
+flags where nobody waits are passed over. Every function works on all nodes of its rank that wait: a call per node would
+spend most of its time on counting references to the arrays it is given.
 """
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from topology.kernels import CUSTOMERS, merge
+from topology.kernels import CUSTOMERS, PEERS, PROVIDERS
 from topology.keys import LENGTH_BITS, LENGTH_MASK, NONE, PEER_KEY, PROVIDER_KEY, TIE_BITS
 from topology.reroute import resettle
 
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 
 NOTHING: Final = np.iinfo(np.int16).max
 """Element of the spread row of a node without a route."""
+PAGE_BITS: Final = 6
+"""A page has two to the power of so many flags."""
+UNTOLD: Final = -1
+"""In place of (class, length): they are told nothing."""
 
 
 class Own(NamedTuple):
@@ -44,158 +51,185 @@ class States(NamedTuple):
     best: Longs
     was: Shorts
     spread: Shorts
+
+
+class Marks(NamedTuple):
+    """Who has to be looked at, by node."""
+
+    waiting: Flags
+    """Somebody whose route it uses tells another set, or its own route is another one."""
     anew: Flags
-    """Nodes that must gather their set from all neighbours when their turn comes."""
+    """It may lose something, so it must gather its set from all neighbours."""
     rerouted: Flags
-    """Nodes whose class or length changed."""
+    """Its class or length changed."""
+    pages: Flags
+    """By page: whether anybody on it waits."""
 
 
-def uses(listener_key: int, teller_key: int, route_class: int) -> bool:
-    """Tell whether a route told at this link is as good as the one the listener has."""
-    if teller_key >= (PEER_KEY if route_class < CUSTOMERS else NONE):
-        return False
-    length = ((teller_key >> TIE_BITS) & LENGTH_MASK) + 1
-    return listener_key >> TIE_BITS == (route_class << LENGTH_BITS) | length
+def marks_of(count: int) -> Marks:
+    """Return the marks of a graph of `count` nodes, of which nobody has to be looked at."""
+    waiting, anew, rerouted = np.zeros((3, count), dtype=np.bool_)
+    return Marks(waiting, anew, rerouted, np.zeros((count >> PAGE_BITS) + 1, dtype=np.bool_))
 
 
-def turn(node: np.int64, best: Longs) -> np.int64:
-    """Return when a node's set can be settled: customer routes from below, then peers', then providers' from above."""
-    if best[node] < PEER_KEY:
-        return len(best) - 1 - node
-    return node + len(best) if best[node] < PROVIDER_KEY else node + 2 * len(best)
+def heard_as(key: int, route_class: int) -> int:
+    """Return the (class, length) under which neighbours of one kind hear a route, or `UNTOLD`."""
+    if key >= (PEER_KEY if route_class < CUSTOMERS else NONE):
+        return UNTOLD
+    return (route_class << LENGTH_BITS) | (((key >> TIE_BITS) & LENGTH_MASK) + 1)
 
 
-def forewarn(rows: Adjacency, node: np.int64, route_class: int, states: States, heap: list[np.int64]) -> None:
-    """Mark those neighbours of one row that used a node's route and do not any more: their turn may come first."""
-    before, best, was, _, anew, _ = states
-    for edge in range(rows.ptr[node], rows.ptr[node + 1]):
-        other = np.int64(rows.to[edge])
-        if not uses(before[other], before[node], route_class) or uses(best[other], best[node], route_class):
+def forewarn(rows: Adjacency, route_class: int, nodes: Longs, states: States, marks: Marks) -> None:
+    """Mark those neighbours that used the route of one of these nodes and do not any more."""
+    before, best, was, _ = states
+    waiting, anew, _, pages = marks
+    ptr, to = rows
+    for node in nodes:
+        told_before, told = heard_as(before[node], route_class), heard_as(best[node], route_class)
+        if told_before == UNTOLD:
             continue
-        loses = False
-        for column in range(was.shape[1]):
-            loses |= was[node, column] == was[other, column]
-        if loses and not anew[other]:
-            anew[other] = True
-            heap.append(turn(other, best))
+        for edge in range(ptr[node], ptr[node + 1]):
+            other = to[edge]
+            if before[other] >> TIE_BITS != told_before or best[other] >> TIE_BITS == told:
+                continue
+            for column in range(was.shape[1]):
+                if was[node, column] == was[other, column]:
+                    waiting[other] = anew[other] = pages[other >> PAGE_BITS] = True
 
 
-def retell(rows: Adjacency, node: np.int64, route_class: int, states: States, heap: list[np.int64]) -> None:
-    """Tell the neighbours of one row that use a node's route that its set is another one than before.
+def retell(rows: Adjacency, route_class: int, nodes: Longs, states: States, marks: Marks) -> None:
+    """Tell those neighbours that use the route of one of these nodes that its set is another one than before.
 
     A neighbour that gains takes the gain at once. One that may lose, because what it has is what the node no longer
     tells, is marked to gather its set anew when its turn comes. To all others it makes no difference.
     """
-    before, best, was, spread, anew, _ = states
-    for edge in range(rows.ptr[node], rows.ptr[node + 1]):
-        other = np.int64(rows.to[edge])
-        if not uses(best[other], best[node], route_class):
+    before, best, was, spread = states
+    waiting, anew, _, pages = marks
+    ptr, to = rows
+    for node in nodes:
+        told_before, told = heard_as(before[node], route_class), heard_as(best[node], route_class)
+        if told == UNTOLD:
             continue
-        used = uses(before[other], before[node], route_class)
-        changed = False
-        for column in range(spread.shape[1]):
-            new = spread[node, column]
-            if new < spread[other, column]:
-                spread[other, column] = new
-                changed = True
-            elif used and was[node, column] == spread[other, column] and new > spread[other, column]:
-                anew[other] = True
-                changed = True
-        if changed:
-            heappush(heap, turn(other, best))
+        for edge in range(ptr[node], ptr[node + 1]):
+            other = to[edge]
+            if best[other] >> TIE_BITS != told:
+                continue
+            used = before[other] >> TIE_BITS == told_before
+            for column in range(spread.shape[1]):
+                new = spread[node, column]
+                if new < spread[other, column]:
+                    spread[other, column] = new
+                    waiting[other] = pages[other >> PAGE_BITS] = True
+                elif used and new > spread[other, column] and was[node, column] == spread[other, column]:
+                    waiting[other] = anew[other] = pages[other >> PAGE_BITS] = True
 
 
-def gather(rows: Adjacency, node: np.int64, route_class: int, own: Own, states: States, row: Shorts) -> None:
-    """Compute one node's set anew, by way of the scratch `row`.
+def gather(rows: Adjacency, route_class: int, nodes: Longs, own: Own, states: States, marks: Marks) -> None:
+    """Compute the sets of those of some nodes that must anew.
 
     A node that kept its route has taken all gains already, so its set can only be as good as what it has now or worse:
     once every element is found again, nothing is lost and the rest of the neighbours need not be asked.
     """
-    best, spread = states.best, states.spread
-    row[0, :] = NOTHING
-    if own.key[node] != NONE and own.key[node] == best[node]:
-        merge(row, 0, own.sets, own.own_set[node])
-    missing = row.shape[1]
-    for column in range(row.shape[1]):
-        missing -= row[0, column] == spread[node, column]
-    for edge in range(rows.ptr[node], rows.ptr[node + 1]):
-        if missing == 0 and not states.rerouted[node]:
-            return
-        other = rows.to[edge]
-        if not uses(best[node], best[other], route_class):
+    _, best, _, spread = states
+    _, anew, rerouted, _ = marks
+    ptr, to = rows
+    row = np.empty(spread.shape[1], dtype=np.int16)
+    for node in nodes:
+        if not anew[node]:
             continue
-        for column in range(row.shape[1]):
-            if spread[other, column] < row[0, column]:
-                row[0, column] = spread[other, column]
-                missing -= row[0, column] == spread[node, column]
-    for column in range(row.shape[1]):
-        spread[node, column] = row[0, column]
+        own_one = own.key[node] != NONE and own.key[node] == best[node]
+        missing = 0
+        for column in range(len(row)):
+            row[column] = own.sets[own.own_set[node], column] if own_one else NOTHING
+            missing += row[column] != spread[node, column]
+        for edge in range(ptr[node], ptr[node + 1]):
+            if missing == 0 and not rerouted[node]:
+                break
+            other = to[edge]
+            if best[node] >> TIE_BITS != heard_as(best[other], route_class):
+                continue
+            for column in range(len(row)):
+                if spread[other, column] < row[column]:
+                    row[column] = spread[other, column]
+                    missing -= row[column] == spread[node, column]
+        for column in range(len(row)):
+            spread[node, column] = row[column]
 
 
-def take_turn(links: Links, place: np.int64, own: Own, states: States, row: Shorts) -> np.int64:
-    """Settle the set of the node whose turn it is; return the node."""
-    count = len(states.best)
-    phase = place // count
-    node = count - 1 - place if phase == 0 else place - phase * count
-    if states.anew[node]:
-        states.anew[node] = False
-        if phase == 0:
-            gather(links.customers, node, 0, own, states, row)
-        elif phase == 1:
-            gather(links.peers, node, 1, own, states, row)
-        else:
-            gather(links.providers, node, 2, own, states, row)
-    return node
+def waiting_in(start: int, end: int, route_class: int, best: Longs, marks: Marks, found: Longs) -> int:
+    """Find those nodes of a slice that wait and have a route of this class, or (as the last class) none at all.
+
+    Returns:
+        How many; `found` begins with them.
+    """
+    waiting, _, _, pages = marks
+    low = 0 if route_class == PROVIDERS else PEER_KEY if route_class == PEERS else PROVIDER_KEY
+    high = PEER_KEY if route_class == PROVIDERS else PROVIDER_KEY if route_class == PEERS else NONE + 1
+    count = 0
+    for page in range(start >> PAGE_BITS, (end + (1 << PAGE_BITS) - 1) >> PAGE_BITS):
+        if pages[page]:
+            for node in range(max(start, page << PAGE_BITS), min(end, (page + 1) << PAGE_BITS)):
+                if waiting[node] and low <= best[node] < high:
+                    found[count] = node
+                    count += 1
+    return count
 
 
-def respread(links: Links, own: Own, states: States, heap: list[np.int64]) -> None:
-    """Bring the sets up to date, from the nodes whose turns are in the heap."""
-    row = np.empty((1, states.spread.shape[1]), dtype=np.int16)
-    last = np.int64(-1)
-    while len(heap) > 0:
-        place = heappop(heap)
-        if place == last:
-            continue
-        last = place
-        node = take_turn(links, place, own, states, row)
-        differs = states.rerouted[node]
-        for column in range(states.spread.shape[1]):
-            differs |= states.spread[node, column] != states.was[node, column]
+def different(nodes: Longs, states: States, rerouted: Flags) -> int:
+    """Move those nodes to the front that tell something else than before; return how many they are."""
+    _, _, was, spread = states
+    count = 0
+    for node in nodes:
+        differs = rerouted[node]
+        for column in range(spread.shape[1]):
+            differs |= spread[node, column] != was[node, column]
         if differs:
-            # Only a customer route is told to anybody but customers.
-            if states.best[node] < PEER_KEY:
-                retell(links.providers, node, 0, states, heap)
-                retell(links.peers, node, 1, states, heap)
-            retell(links.customers, node, 2, states, heap)
+            nodes[count] = node
+            count += 1
+    return count
 
 
-def update(links: Links, order: Ints, own: Own, states: States, changed: Longs) -> None:
+def settle(
+    links: Links, start: int, end: int, route_class: int, own: Own, states: States, marks: Marks, found: Longs
+) -> None:
+    """Settle the sets of a slice of nodes that tell each other nothing, and tell their neighbours."""
+    nodes = found[: waiting_in(start, end, route_class, states.best, marks, found)]
+    if len(nodes) == 0:
+        return
+    sources = links.customers if route_class == PROVIDERS else links.peers if route_class == PEERS else links.providers
+    gather(sources, route_class, nodes, own, states, marks)
+    nodes = nodes[: different(nodes, states, marks.rerouted)]
+    # Only a customer route is told to anybody but customers.
+    if route_class == PROVIDERS:
+        retell(links.providers, PROVIDERS, nodes, states, marks)
+        retell(links.peers, PEERS, nodes, states, marks)
+    retell(links.customers, CUSTOMERS, nodes, states, marks)
+
+
+def respread(links: Links, level_ptr: Ints, own: Own, states: States, marks: Marks) -> None:
+    """Bring the sets up to date, from the nodes that wait: up, across and down."""
+    found = np.empty(len(states.best), dtype=np.int64)
+    levels = len(level_ptr) - 1
+    for level in range(levels - 1, -1, -1):
+        settle(links, level_ptr[level], level_ptr[level + 1], PROVIDERS, own, states, marks, found)
+    settle(links, 0, len(states.best), PEERS, own, states, marks, found)
+    for level in range(levels):
+        settle(links, level_ptr[level], level_ptr[level + 1], CUSTOMERS, own, states, marks, found)
+
+
+def update(links: Links, level_ptr: Ints, order: Ints, own: Own, states: States, marks: Marks, changed: Longs) -> None:
     """Bring `best` and `spread`, copies of `before` and `was`, up to date with seeds that differ at `changed` only."""
     altered = resettle(links, order, own.key, states.before, states.best, changed)
-    heap = [turn(node, states.best) for node in changed]
     for node in changed:
-        states.anew[node] = True
+        marks.waiting[node] = marks.anew[node] = marks.pages[node >> PAGE_BITS] = True
     for node in altered:
-        states.anew[node] = True
-        states.rerouted[node] = True
-        heap.append(turn(node, states.best))
-    for node in altered:
-        if states.before[node] < PEER_KEY:
-            forewarn(links.providers, node, 0, states, heap)
-            forewarn(links.peers, node, 1, states, heap)
-        forewarn(links.customers, node, 2, states, heap)
-    heapify(heap)
-    respread(links, own, states, heap)
+        marks.waiting[node] = marks.anew[node] = marks.pages[node >> PAGE_BITS] = True
+        marks.rerouted[node] = True
+    forewarn(links.providers, PROVIDERS, altered, states, marks)
+    forewarn(links.peers, PEERS, altered, states, marks)
+    forewarn(links.customers, CUSTOMERS, altered, states, marks)
+    respread(links, level_ptr, own, states, marks)
 
 
-HELPERS = (
-    resettle,
-    uses,
-    turn,
-    forewarn,
-    retell,
-    gather,
-    take_turn,
-    respread,
-)
+HELPERS = (resettle, heard_as, forewarn, retell, gather, waiting_in, different, settle, respread)
 """What `update` calls, for the compiler."""

@@ -149,7 +149,7 @@ class Study:
         """Answer: what if this PoP prepends, to all upstreams or to one?"""
         towards = "" if upstream is None else f" to AS{upstream}"
         plan = prepend(self.fleet, self.plan, pop, times, upstream=upstream)
-        return self.ask(f"prepend {self.fleet.pops[pop].name} x{times}{towards}", plan)
+        return self.ask(f"prepend {self.fleet.pops[pop].name} +{times}{towards}", plan)
 
     def one_down(self) -> Iterator[Answer]:
         """Answer for every announced PoP: what if it fails?"""

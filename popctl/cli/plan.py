@@ -17,9 +17,17 @@ from popctl.cli.exits import Exit
 from popctl.cli.options import write_json
 from popctl.cli.plan_output import expect_picture, writing
 from popctl.cli.plan_playbook import playbook
-from popctl.cli.plan_render import as_document, load_document, risk_document, show_answer, show_answers, show_load
+from popctl.cli.plan_render import (
+    as_document,
+    cycles_document,
+    load_document,
+    risk_document,
+    show_answer,
+    show_answers,
+    show_load,
+)
 from popctl.cli.plan_topology import topology_app
-from popctl.cli.plan_world import THE_WORLD, NotInFleetError, World, attempt, study_of
+from popctl.cli.plan_world import THE_WORLD, NotInFleetError, Sites, World, attempt, study_of
 from popctl.cli.render import console
 from topology import fleet_file
 from topology.catchment import at_risk
@@ -49,18 +57,27 @@ def _upstream(study: Study, pop: int, asn: int | None) -> int | None:
     return asn
 
 
-def _tell(answer: Answer, world: World) -> int:
+def _grown(world: World, file: Path) -> Sites:
+    """Return the fleet with the PoP of one more file, which does not announce yet."""
+    fleet = fleet_file.load(world.fleet)
+    grown = fleet_file.load_pop(file, fleet)
+    new = frozenset(range(len(fleet.sessions), len(grown.sessions)))
+    return Sites(fleet=grown, unannounced=new, sized_for=fleet, added=file)
+
+
+def _tell(answer: Answer, study: Study, world: World) -> int:
     if world.json:
-        write_json(as_document(answer))
+        write_json(as_document(answer) | cycles_document(study))
     else:
         show_answer(answer, console())
     return Exit.OK if answer.safe else Exit.UNSAFE
 
 
-def _tell_all(answers: Iterable[Answer], expected: int, world: World) -> int:
+def _tell_all(answers: Iterable[Answer], expected: int, study: Study, world: World) -> int:
     found = list(watched(answers, expected))
     if world.json:
-        write_json({"safe": all(one.safe for one in found), "answers": [as_document(one) for one in found]})
+        answered = [as_document(one) for one in found]
+        write_json({"safe": all(one.safe for one in found), **cycles_document(study), "answers": answered})
     else:
         show_answers(found, console())
     return Exit.OK if all(answer.safe for answer in found) else Exit.UNSAFE
@@ -107,7 +124,7 @@ def withdraw(pop: str, /, *more: str, world: World = THE_WORLD) -> int:
 
     def work() -> int:
         study = study_of(world)
-        return _tell(study.withdraw([_pop(study, name) for name in (pop, *more)]), world)
+        return _tell(study.withdraw([_pop(study, name) for name in (pop, *more)]), study, world)
 
     return attempt(work, as_json=world.json)
 
@@ -121,14 +138,14 @@ def prepend(
     upstream: Annotated[int | None, Parameter(name="--upstream")] = None,
     world: World = THE_WORLD,
 ) -> int:
-    """Ask what happens when a PoP prepends its AS number.
+    """Ask what happens when a PoP prepends its AS number more often than the fleet file says.
 
     Parameters
     ----------
     pop
         Name of the PoP.
     times
-        How many times.
+        How many times more.
     upstream
         AS number of one upstream; all of the PoP's when left out.
     """
@@ -136,7 +153,7 @@ def prepend(
     def work() -> int:
         study = study_of(world)
         site = _pop(study, pop)
-        return _tell(study.prepend(site, times, upstream=_upstream(study, site, upstream)), world)
+        return _tell(study.prepend(site, times, upstream=_upstream(study, site, upstream)), study, world)
 
     return attempt(work, as_json=world.json)
 
@@ -152,11 +169,8 @@ def add_pop(file: Path, /, *, world: World = THE_WORLD) -> int:
     """
 
     def work() -> int:
-        fleet = fleet_file.load(world.fleet)
-        grown = fleet_file.load_pop(file, fleet)
-        new = frozenset(range(len(fleet.sessions), len(grown.sessions)))
-        study = study_of(world, grown, unannounced=new, sized_for=fleet, added=file)
-        return _tell(study.ask(f"add {grown.pops[-1].name}", grown.plan()), world)
+        study = study_of(world, lambda world: _grown(world, file))
+        return _tell(study.ask(f"add {study.fleet.pops[-1].name}", study.fleet.plan()), study, world)
 
     return attempt(work, as_json=world.json)
 
@@ -167,7 +181,7 @@ def one_down(*, world: World = THE_WORLD) -> int:
 
     def work() -> int:
         study = study_of(world)
-        return _tell_all(study.one_down(), len(study.fleet.pops), world)
+        return _tell_all(study.one_down(), len(study.fleet.pops), study, world)
 
     return attempt(work, as_json=world.json)
 
@@ -189,7 +203,7 @@ def two_down(
         count = min(top, len(announced_pops(study.fleet, study.plan)))
         if count < 2:  # noqa: PLR2004 - a pair
             raise NotInFleetError("fewer than two PoPs announce, so no two of them can fail")
-        return _tell_all(study.two_down(top), count * (count - 1) // 2, world)
+        return _tell_all(study.two_down(top), count * (count - 1) // 2, study, world)
 
     return attempt(work, as_json=world.json)
 

@@ -13,12 +13,11 @@ from cyclopts import Parameter, validators
 from popctl.cli.bars import watched
 from popctl.cli.exits import Exit
 from popctl.cli.plan_output import expect_writable, writing
-from popctl.cli.plan_world import THE_WORLD, NotInFleetError, World, attempt, study_of
+from popctl.cli.plan_world import THE_WORLD, NotInFleetError, Sites, World, as_filed, attempt, study_of
 from popctl.config.defaults import DEPREFERRED_PREPEND
 from popctl.model.playbook import Level, Playbook
 from popctl.wire import playbook as wire
 from popctl.wire.errors import WireError
-from topology import fleet_file
 from topology.errors import Problem, TopologyError
 from topology.fleet import Fleet
 from topology.keys import MOST_PREPENDS
@@ -53,8 +52,8 @@ def playbook(
 
     def work() -> int:
         expect_writable(out)
-        fleet = _named(world)
-        study = study_of(world, fleet)
+        study = study_of(world, _named)
+        fleet = study.fleet
         levels_of = ladders_of(study, ladders, prepend)
         rows = rows_of(study, levels_of, _levels(fleet, levels_of, at), prepend=prepend)
         steps = {key: rows[key] for key in watched(rows, len(rows))}
@@ -66,11 +65,11 @@ def playbook(
     return attempt(work, as_json=world.json)
 
 
-def _named(world: World) -> Fleet:
-    fleet = fleet_file.load(world.fleet)
-    if not fleet.name:
+def _named(world: World) -> Sites:
+    sites = as_filed(world)
+    if not sites.fleet.name:
         raise TopologyError([Problem(file=str(world.fleet), line=1, text=_UNNAMED)])
-    return fleet
+    return sites
 
 
 def _levels(fleet: Fleet, ladders: Sequence[Sequence[Level]], words: Sequence[str]) -> list[int]:

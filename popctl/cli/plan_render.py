@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +17,11 @@ from topology.whatif import Answer, PopChange, Study
 
 _SHOWN = 12
 """Rows of a table about many PoPs; JSON has them all."""
+
+
+def cycles_document(study: Study) -> dict[str, Any]:
+    """Return for JSON which ASes of the graph are taken as one."""
+    return {"collapsed": study.model.attachment.graph.collapsed}
 
 
 def as_document(answer: Answer) -> dict[str, Any]:
@@ -59,6 +66,7 @@ def load_document(study: Study) -> dict[str, Any]:
     return {
         "unreached": study.unreached,
         "outside": study.demand.outside,
+        **cycles_document(study),
         "pops": {
             site.name: {
                 "sessions": load.sessions,
@@ -176,6 +184,16 @@ def risk_document(risk: AtRisk, names: list[str]) -> dict[str, Any]:
     """Return an AS that may flip for JSON."""
     possible = [names[pop] for pop in sorted(risk.possible)]
     return {"asn": risk.asn, "sessions": risk.sessions, "pop": names[risk.chosen], "possible": possible}
+
+
+def show_cycles(source: Path, cycles: Sequence[Sequence[int]]) -> None:
+    """Say on standard error which ASes of a graph are taken as one."""
+    for cycle in cycles[:_SHOWN]:
+        more = f" and {len(cycle) - _SHOWN} more" if len(cycle) > _SHOWN else ""
+        named = f"{' '.join(map(str, cycle[:_SHOWN]))}{more}"
+        sys.stderr.write(f"popctl: {source}: these ASes are providers in a circle and count as one: {named}\n")
+    if len(cycles) > _SHOWN:
+        sys.stderr.write(f"popctl: {source}: {len(cycles) - _SHOWN} more such circles; JSON has all\n")
 
 
 def show_fits(fits: Iterable[Fit], out: Console) -> None:

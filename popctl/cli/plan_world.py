@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from cyclopts import Parameter, validators
 
@@ -15,11 +15,12 @@ from popctl.cli.client import ClientError, MissingError, NothingThereError
 from popctl.cli.exits import Exit
 from popctl.cli.options import AsJson
 from popctl.cli.options import attempt as answered
+from popctl.cli.plan_render import show_cycles
 from topology import caida, demand, fleet_file
-from topology.attach import attach
+from topology.attach import Attachment, attach
 from topology.bounds import MOST_SESSIONS
 from topology.cache import compiled, digest_of
-from topology.demand import Profile
+from topology.demand import Demand
 from topology.engine import NoEngineError, engine_named
 from topology.errors import Problem, TopologyError
 from topology.flat import FlatGraph
@@ -30,6 +31,7 @@ from topology.whatif import Study
 INTERNET = Path("internet.txt.gz")
 FLEET = Path("fleet.json")
 
+_T = TypeVar("_T")
 
 Cache = Annotated[Path | None, Parameter(name="--cache")]
 
@@ -95,54 +97,91 @@ class World:
 THE_WORLD = World()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sites:
+    """The fleet that a question is about."""
+
+    fleet: Fleet
+    unannounced: frozenset[int] = frozenset()
+    """Sessions that the baseline leaves out."""
+    sized_for: Fleet | None = None
+    """Whose capacity the default demand goes by, if not this one."""
+    added: Path | None = None
+    """The file of the last PoP, if it has one of its own."""
+
+
+def as_filed(world: World) -> Sites:
+    """Return the world's fleet as its file has it. Raises `TopologyError`."""
+    return Sites(fleet=fleet_file.load(world.fleet))
+
+
 def graph_of(path: Path, cache: Path | None) -> FlatGraph:
-    """Return the compiled AS graph of a file, from the cache if it is there."""
+    """Return the compiled AS graph of a file, from the cache if it is there; name its provider cycles."""
     try:
         digest = digest_of(path)
     except OSError as error:
         raise TopologyError([Problem(file=str(path), line=0, text=f"cannot be read: {error}")]) from error
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "popctl"
-    return compiled(path, caida.load, folder / f"{digest}.graph")
+    graph = compiled(path, caida.load, folder / f"{digest}.graph")
+    show_cycles(path, graph.collapsed)
+    return graph
 
 
-def study_of(
-    world: World,
-    fleet: Fleet | None = None,
-    *,
-    unannounced: frozenset[int] = frozenset(),
-    sized_for: Fleet | None = None,
-    added: Path | None = None,
-) -> Study:
-    """Return the study of a world.
+class _Problems:
+    """Collects what is wrong with inputs that can be looked at one without the other."""
 
-    Args:
-        world: what the user said.
-        fleet: in place of the world's.
-        unannounced: sessions that the baseline leaves out.
-        added: the file of the fleet's last PoP, if it has one of its own.
-        sized_for: the fleet whose capacity the default demand goes by, if not this one.
-    """
-    graph = graph_of(world.internet, world.cache)
-    sites = fleet_file.load(world.fleet) if fleet is None else fleet
-    model = Model(
-        attach(
-            graph,
-            sites,
-            source=str(world.fleet),
-            place_of=fleet_file.place_finder(world.fleet, sites, added=added),
-        ),
-        engine_named(world.engine),
-    )
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+
+    def of(self, read: Callable[[], _T]) -> _T | None:
+        """Return an input, or None when it is bad."""
+        try:
+            return read()
+        except TopologyError as error:
+            self._found += error.problems
+            return None
+
+    def all_told(self) -> None:
+        """Raise `TopologyError` with all problems, if there is any."""
+        if self._found:
+            raise TopologyError(self._found)
+
+
+def study_of(world: World, sites_of: Callable[[World], Sites] = as_filed) -> Study:
+    """Return the study of a world. Raises `TopologyError` with the problems of all its files."""
+    problems = _Problems()
+    graph = problems.of(lambda: graph_of(world.internet, world.cache))
+    sites = problems.of(lambda: sites_of(world))
+    attachment, wanted, measured = None, None, world.measured
+    if graph is not None:
+        wanted = problems.of(lambda: _demand(world, graph, sites))
+    if graph is not None and sites is not None:
+        attachment = problems.of(lambda: _attached(world, graph, sites))
+        if measured is not None:
+            seen = problems.of(lambda: demand.load_measured(measured, graph, sites.fleet))
+            wanted = wanted if wanted is None or seen is None else demand.combine(wanted, seen)
+    problems.all_told()
+    # Nothing was wrong, so everything is there.
+    assert sites is not None and attachment is not None and wanted is not None  # noqa: S101, PT018
+    model = Model(attachment, engine_named(world.engine))
+    plan = tuple(None if index in sites.unannounced else one for index, one in enumerate(sites.fleet.plan()))
+    return Study(model, wanted, sites.fleet.profile, plan=plan, limit=world.limit)
+
+
+def _attached(world: World, graph: FlatGraph, sites: Sites) -> Attachment:
+    finder = fleet_file.place_finder(world.fleet, sites.fleet, added=sites.added)
+    return attach(graph, sites.fleet, source=str(world.fleet), place_of=finder)
+
+
+def _demand(world: World, graph: FlatGraph, sites: Sites | None) -> Demand | None:
+    """Return the demand, None when that depends on a fleet that could not be read."""
     if world.demand is not None:
-        wanted = demand.load(world.demand, graph)
-    else:
-        capacity = sum(pop.capacity.sessions for pop in (sized_for or sites).pops)
-        total = int(capacity / demand.HEADROOM) if world.sessions is None else world.sessions
-        if total > MOST_SESSIONS:
-            text = f"has room for {capacity} sessions, and the model counts up to {MOST_SESSIONS}: give --sessions"
-            raise TopologyError([Problem(file=str(world.fleet), line=0, text=text)])
-        wanted = demand.fitted(graph, total, demand.DEFAULT_SEED)
-    if world.measured is not None:
-        wanted = demand.combine(wanted, demand.load_measured(world.measured, model.attachment))
-    plan = tuple(None if index in unannounced else one for index, one in enumerate(sites.plan()))
-    return Study(model, wanted, Profile(), plan=plan, limit=world.limit)
+        return demand.load(world.demand, graph)
+    if sites is None:
+        return None
+    capacity = sum(pop.capacity.sessions for pop in (sites.sized_for or sites.fleet).pops)
+    total = int(capacity / demand.HEADROOM) if world.sessions is None else world.sessions
+    if total > MOST_SESSIONS:
+        text = f"has room for {capacity} sessions, and the model counts up to {MOST_SESSIONS}: give --sessions"
+        raise TopologyError([Problem(file=str(world.fleet), line=0, text=text)])
+    return demand.fitted(graph, total, demand.DEFAULT_SEED)

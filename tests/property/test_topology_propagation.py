@@ -64,11 +64,7 @@ def test_an_update_ends_where_a_full_run_does(engine: Engine, world: World) -> N
     model = Model(attach(compile_links(links), fleet), engine)
     solution = model.solve(plans[0])
     for plan in plans[1:]:
-        before, solution = solution, model.update(solution, plan)
-        fresh = model.solve(plan)
-        changed = sorted(fresh.seeds.groups.keys() | before.seeds.groups.keys())
-        rerouted = engine.reroute(model.attachment.graph, fresh.seeds, changed, before.best)
-        assert np.array_equal(rerouted, fresh.best)
+        solution, fresh = model.update(solution, plan), model.solve(plan)
         assert np.array_equal(solution.best, fresh.best)
         assert np.array_equal(solution.spread, fresh.spread)
 

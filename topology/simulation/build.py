@@ -16,7 +16,7 @@ from topology.controllers import (
     ThreeStrikes,
 )
 from topology.controllers_popctl import Popctl
-from topology.demand import DEFAULT_SEED, Demand, Profile, combine, fitted, load, load_measured
+from topology.demand import DEFAULT_SEED, Demand, combine, fitted, load, load_measured
 from topology.engine import engine_named
 from topology.errors import Problem, TopologyError
 from topology.example import example_fleet
@@ -93,7 +93,7 @@ def _demand(scenario: Scenario, attachment: Attachment) -> Demand:
     sites, graph = scenario.sites, attachment.graph
     wanted = fitted(graph, sites.users, DEFAULT_SEED) if sites.demand is None else load(sites.demand, graph)
     if sites.measured is not None:
-        wanted = combine(wanted, load_measured(sites.measured, attachment))
+        wanted = combine(wanted, load_measured(sites.measured, graph, attachment.fleet))
     crowds = uncounted(scenario, wanted.total)
     if crowds:
         raise TopologyError([_problem(scenario, ("crowd", index, "rise"), text) for index, text in crowds])
@@ -156,5 +156,5 @@ def controller_named(name: str, world: World) -> Controller:
 
 def play(stage: Stage, controller: str, watch: Callable[[], None] | None = None, *, judged: bool = False) -> Run:
     """Run one controller from the start of the scenario to its end; to be `judged` takes it a little longer."""
-    world = World(stage.scenario, stage.model, stage.demand, Profile())
+    world = World(stage.scenario, stage.model, stage.demand, stage.model.attachment.fleet.profile)
     return Simulation(world, controller_named(controller, world)).run(watch, judged=judged)

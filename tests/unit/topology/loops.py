@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from topology import kernels, reroute, update
+from topology import kernels, update
 from topology.keys import NONE
 
 if TYPE_CHECKING:
@@ -41,17 +41,12 @@ class PlainLoops:
             kernels.spread_along(rows, route_class, seeds.acts, seeds.sets, best, bound, spread)
         return spread
 
-    def reroute(self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs) -> Longs:
-        best = before.copy()
-        reroute.resettle(graph.links, graph.order, seeds.key, before, best, np.array(changed, dtype=np.int64))
-        return best
-
     def update(
         self, graph: FlatGraph, seeds: Seeds, changed: Sequence[int], before: Longs, spread: Shorts
     ) -> tuple[Longs, Shorts]:
         best, rows = before.copy(), spread.copy()
         own = update.Own(seeds.key, seeds.own_set, seeds.sets)
-        flags = np.zeros((2, len(graph)), dtype=bool)
-        states = update.States(before, best, spread, rows, flags[0], flags[1])
-        update.update(graph.links, graph.order, own, states, np.array(changed, dtype=np.int64))
+        states = update.States(before, best, spread, rows)
+        marks, nodes = update.marks_of(len(graph)), np.array(changed, dtype=np.int64)
+        update.update(graph.links, graph.level_ptr, graph.order, own, states, marks, nodes)
         return best, rows

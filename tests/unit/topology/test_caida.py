@@ -101,6 +101,17 @@ def test_a_truncated_archive_is_said_to_be_unreadable(tmp_path: Path, suffix: st
         load(path)
 
 
+def test_bad_lines_before_the_end_of_a_truncated_archive_are_told_too(tmp_path: Path) -> None:
+    path = tmp_path / "f.gz"
+    path.write_bytes(gzip.compress(b"1|2|0\n1|x|0\n" + SERIAL_1.encode() * 5000)[:-9])
+    with pytest.raises(TopologyError) as caught:
+        load(path)
+    first, last = caught.value.problems
+    assert (first.line, first.text) == (2, "not two AS numbers: '1', 'x'")
+    assert last.line > 2
+    assert last.text.startswith("cannot be read: Compressed file ended")
+
+
 def test_a_missing_file_is_said_to_be_unreadable(tmp_path: Path) -> None:
     with pytest.raises(TopologyError, match="cannot be read"):
         load(tmp_path / "none")

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.topology.worlds import fleet, graph
-from topology.attach import attach
 from topology.demand import NOT_MEASURED, combine, fitted, load, load_measured
 from topology.errors import TopologyError
 from topology.flat import compile_links
@@ -80,8 +79,8 @@ def test_a_missing_file_is_said_to_be_unreadable(tmp_path: Path) -> None:
 def test_measured_sessions_take_the_place_of_estimates(tmp_path: Path) -> None:
     path = tmp_path / "measured.csv"
     path.write_text("asn,pop,sessions\n20,pop1,3\n20,pop0,4\n99,pop0,9\n")
-    attachment = attach(GRAPH, fleet((0, 10), (1, 10)))
-    demand = combine(fitted(GRAPH, 300, 1), load_measured(path, attachment))
+    sites = fleet((0, 10), (1, 10))
+    demand = combine(fitted(GRAPH, 300, 1), load_measured(path, GRAPH, sites))
     here = GRAPH.asn[demand.node] == 20
     assert demand.sessions[here].tolist() == [3, 4]
     assert demand.measured[here].tolist() == [1, 0]
@@ -92,11 +91,11 @@ def test_measured_sessions_take_the_place_of_estimates(tmp_path: Path) -> None:
 def test_a_measurement_may_name_its_region_and_an_unknown_one_is_named(tmp_path: Path) -> None:
     path = tmp_path / "measured.csv"
     path.write_text("asn,pop,sessions,region\n20,pop0,3,us\n20,pop0,4,\n99,pop0,9,eu\n")
-    attachment = attach(GRAPH, fleet((0, 10)))
-    assert load_measured(path, attachment).region.tolist() == [1, 0]
+    sites = fleet((0, 10))
+    assert load_measured(path, GRAPH, sites).region.tolist() == [1, 0]
     path.write_text("asn,pop,sessions,region\n20,pop0,3,atlantis\n20,pop9,3,eu\n")
     with pytest.raises(TopologyError) as caught:
-        load_measured(path, attachment)
+        load_measured(path, GRAPH, sites)
     assert [(one.line, one.text) for one in caught.value.problems] == [
         (2, "region 'atlantis' is none of the AS graph's: eu, us"),
         (3, "no PoP is named 'pop9'"),
@@ -110,11 +109,11 @@ def test_a_column_that_stands_twice_is_named(tmp_path: Path) -> None:
         load(path, GRAPH)
     path.write_text("asn,pop,sessions,pop\n20,pop0,900,pop0\n")
     with pytest.raises(TopologyError, match=r":1: the header names pop twice"):
-        load_measured(path, attach(GRAPH, fleet((0, 10))))
+        load_measured(path, GRAPH, fleet((0, 10)))
 
 
 def test_a_measurement_at_an_unknown_pop_is_named(tmp_path: Path) -> None:
     path = tmp_path / "measured.csv"
     path.write_text("asn,pop,sessions\n20,pop7,3\n")
     with pytest.raises(TopologyError, match=r":2: no PoP is named 'pop7'"):
-        load_measured(path, attach(GRAPH, fleet((0, 10))))
+        load_measured(path, GRAPH, fleet((0, 10)))

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.topology.worlds import graph
 from topology.announce import Action, Announcement, LocalPref, Neighbors, Relation
 from topology.attach import attach
+from topology.demand import Profile
 from topology.errors import TopologyError
 from topology.flat import compile_links
 from topology.fleet import Fleet, Place
@@ -70,17 +71,20 @@ def test_a_fleet_file_is_read_with_its_defaults() -> None:
     )
     assert one.pops[0].place == Place(latitude_deg=50.1, longitude_deg=8.7)
     assert one.pops[1].place is None
+    assert one.profile == Profile()
+    assert parse(change(["profile"], {"reconnect_window_s": 5}), source="f").profile == Profile(reconnect_window_s=5)
 
 
 def test_a_fleet_survives_json_networkx_and_graphml(tmp_path: Path) -> None:
     one = fleet()
     assert parse(json.dumps(to_json(one)), source="f") == one
     assert from_networkx(to_networkx(one)) == one
-    named = replace(one, name="vpn-eu")
+    costly = Profile(bit_s_per_session=2_000_000, handshake_interval_s=600, reconnect_window_s=30)
+    named = replace(one, name="vpn-eu", profile=costly)
     assert parse(json.dumps(to_json(named)), source="f") == from_networkx(to_networkx(named)) == named
     path = tmp_path / "fleet.graphml"
-    nx.write_graphml(to_networkx(one), path)
-    assert load(path) == one
+    nx.write_graphml(to_networkx(named), path)
+    assert load(path) == named
 
 
 def change(path: list[str | int], value: object) -> str:
@@ -128,6 +132,18 @@ def change(path: list[str | int], value: object) -> str:
         ),
         (["pops", 0, "capacity", "bit_s"], None, "pops[0].capacity: bit_s is missing"),
         (["pops", 0, "capacity"], None, "pops[0]: capacity is missing"),
+        (
+            ["profile"],
+            {"bit_s_per_session": 0},
+            "profile.bit_s_per_session: 0 is not a whole number of 1..1152921504606846976",
+        ),
+        (
+            ["profile"],
+            {"reconnect_window_s": 86_401},
+            "profile.reconnect_window_s: 86401 is not a whole number of 1..86400",
+        ),
+        (["profile"], {"bits": 1}, "profile.bits: is not known here"),
+        (["profile"], 7, "profile: is not an object"),
         (["pops", 1, "name"], "fra1", "pops[1].name: a second PoP named 'fra1'"),
         (["pops", 0, "name"], "a\nb", "pops[0].name: 'a\\nb' is not a name"),
         (["pops", 1, "sessions", 0, "name"], "fra1-as1299", "pops[1].sessions: a second session named 'fra1-as1299'"),
