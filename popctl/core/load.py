@@ -92,8 +92,8 @@ def add(capacities: Iterable[Amounts]) -> Amounts:
     return {resource: sum(one[resource] for one in every) for resource in Resource if resource in limited}
 
 
-def tightness(used: Amounts, capacity: Amounts, missing: Mapping[Resource, Reason]) -> Tightness:
-    """Return how full the tightest limited resource is."""
+def fullness(used: Amounts, capacity: Amounts) -> tuple[float, Resource | None]:
+    """Return how full the tightest limited resource that is known is, and which one that is."""
     fullest: Resource | None = None
     at_least = 0.0
     for resource, limit in capacity.items():
@@ -101,6 +101,12 @@ def tightness(used: Amounts, capacity: Amounts, missing: Mapping[Resource, Reaso
             share = used[resource] / limit if limit > 0 else math.inf
             if fullest is None or share > at_least:
                 fullest, at_least = resource, share
+    return at_least, fullest
+
+
+def tightness(used: Amounts, capacity: Amounts, missing: Mapping[Resource, Reason]) -> Tightness:
+    """Return how full the tightest limited resource is."""
+    at_least, fullest = fullness(used, capacity)
     lacking = (
         missing.get(resource, Reason.NOT_YET_KNOWN)
         for resource in capacity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -36,6 +37,11 @@ Amounts: TypeAlias = Mapping[Resource, float]
 """So much of each resource. In what is used an absent resource is unknown; in a capacity it is unlimited."""
 
 NOTHING_KNOWN: Amounts = MappingProxyType({})
+
+Row: TypeAlias = tuple[float, ...]
+"""One figure for every `Resource`, in its order: what columns over a fleet are added up from."""
+
+_RESOURCES = tuple(Resource)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +152,26 @@ class PopLoad:
     """When this was heard, on the reader's clock, less the age that it had then."""
     settling: bool = False
     """Its last load-driven step is not verified yet: nobody else may move load to or from it."""
+    room_carried: Row = field(init=False, repr=False, compare=False)
+    """Two rows in one: `capacity`, infinite where there is no limit; then `used`, which counts as all of the capacity
+    where it is not known, and as 0 where it is not limited either."""
+    room_demand: Row = field(init=False, repr=False, compare=False)
+    """The same capacity, then the larger of `used` and `peak`: infinite where it is not known."""
+
+    def __post_init__(self) -> None:
+        """Lay out the rows once: whoever adds up a thousand PoPs has no time to look each figure up."""
+        used, peak, room = self.used, self.peak, self.capacity
+        limits = tuple([room.get(one, math.inf) for one in _RESOURCES])
+        demand = tuple([max(used[one], peak.get(one, 0.0)) if one in used else math.inf for one in _RESOURCES])
+        carried = tuple([used[one] if one in used else room.get(one, 0.0) for one in _RESOURCES])
+        object.__setattr__(self, "room_carried", limits + carried)
+        object.__setattr__(self, "room_demand", limits + demand)
+
+    @property
+    def room_full(self) -> Row:
+        """`room_carried` of a PoP of which nothing is known."""
+        full = tuple([self.capacity.get(one, 0.0) for one in _RESOURCES])
+        return self.room_carried[: len(_RESOURCES)] + full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
