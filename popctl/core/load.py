@@ -17,11 +17,20 @@ UNHEARD = BackendLoad()
 
 
 def fold(load: BackendLoad, sample: LoadSample, timing: LoadTiming) -> BackendLoad:
-    """Take one sample in. A resource that the sample lacks keeps its track, which then goes stale."""
+    """Take one sample in. A resource that the sample lacks keeps its track, which then goes stale.
+
+    Classes and symptoms are those of the latest sample: nothing is averaged, and nothing outlives the look that saw it.
+    """
     tracks = dict(load.tracks)
     for resource, value in sample.used.items():
         tracks[resource] = _next(tracks.get(resource), value, sample.at, timing)
-    return BackendLoad(tracks=tracks, unknown=sample.unknown, classes=sample.classes or load.classes)
+    return BackendLoad(
+        tracks=tracks,
+        unknown=sample.unknown,
+        classes=sample.classes,
+        symptoms=sample.symptoms,
+        at=max(sample.at, load.at),
+    )
 
 
 def _next(track: Track | None, value: float, at: Instant, timing: LoadTiming) -> Track:
@@ -38,6 +47,11 @@ def _next(track: Track | None, value: float, at: Instant, timing: LoadTiming) ->
 def known(load: BackendLoad, timing: LoadTiming, now: Instant) -> Mapping[Resource, Track]:
     """Return the tracks that may still be believed."""
     return {resource: track for resource, track in load.tracks.items() if now < track.at + timing.stale_after_s}
+
+
+def heard(load: BackendLoad, timing: LoadTiming, now: Instant) -> bool:
+    """Return whether the latest sample may still be believed: its classes and symptoms, too."""
+    return now < load.at + timing.stale_after_s
 
 
 def next_stale(load: BackendLoad, timing: LoadTiming, now: Instant) -> Instant:

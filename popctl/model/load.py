@@ -59,11 +59,17 @@ class TrafficClasses:
     interactive: Share
     bulk: Share
 
-    @property
-    def bulk_part(self) -> float:
-        """The share of all bits that bulk sessions move; 0 when nothing moves."""
-        total = self.interactive.bit_s + self.bulk.bit_s
-        return self.bulk.bit_s / total if total else 0.0
+
+class Symptom(StrEnum):
+    """Something that a meter takes for overload by itself, without knowing any capacity."""
+
+    NO_IDLE_WORKER = "no-idle-worker"
+    """Every thread of the IKE daemon is busy: the next message waits."""
+    JOBS_QUEUED = "jobs-queued"
+    CONNTRACK_FULL = "conntrack-full"
+    LINK_DROPS = "link-drops"
+    SOFTIRQ_SATURATED = "softirq-saturated"
+    """A core does nothing but interrupts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,7 @@ class LoadSample:
     unknown: Mapping[Resource, Reason] = field(default_factory=dict)
     """Why a resource is absent from `used`."""
     classes: TrafficClasses | None = None
+    symptoms: tuple[Symptom, ...] = ()
     refused_ike: int | None = None
     """IKE messages for SAs that the daemon does not have, since it started; None: not told."""
     refused_esp: int | None = None
@@ -104,6 +111,11 @@ class BackendLoad:
     unknown: Mapping[Resource, Reason] = field(default_factory=dict)
     """Why the latest sample lacked a resource."""
     classes: TrafficClasses | None = None
+    """Of the latest sample; None: it did not tell."""
+    symptoms: tuple[Symptom, ...] = ()
+    """Of the latest sample."""
+    at: Instant = -math.inf
+    """When the latest sample was taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, LoadSample, TrafficClasses
+from popctl.model.load import Symptom as Symptom  # noqa: PLC0414 - marks the re-export
 from popctl.model.reason import Reason
 
 
@@ -182,18 +183,6 @@ class Ike:
     jobs_queued: int
     leases: int | None
     addresses: int | None
-
-
-class Symptom(StrEnum):
-    """Something that a meter takes for overload by itself, without knowing any capacity."""
-
-    NO_IDLE_WORKER = "no-idle-worker"
-    """Every thread of the IKE daemon is busy: the next message waits."""
-    JOBS_QUEUED = "jobs-queued"
-    CONNTRACK_FULL = "conntrack-full"
-    LINK_DROPS = "link-drops"
-    SOFTIRQ_SATURATED = "softirq-saturated"
-    """A core does nothing but interrupts."""
 
 
 class DaemonState(StrEnum):
