@@ -237,6 +237,15 @@ class Snapshot:
     """`LoadSample.refused_esp`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """The latest snapshot of a backend, as the agent holds it."""
+
+    snapshot: Snapshot
+    at: Instant
+    """When it was taken."""
+
+
 # What the agent hears of a backend between probes.
 
 

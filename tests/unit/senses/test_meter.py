@@ -19,6 +19,7 @@ from popctl.model.meter import (
     DaemonDied,
     DaemonStarted,
     DaemonState,
+    Heard,
     Ike,
     IkeCounters,
     L2tpCount,
@@ -411,3 +412,4 @@ def test_symptoms_are_told_when_they_appear_and_not_while_they_last() -> None:
         events.measured(replace(EMPTY, symptoms=shown), float(at))
     assert [event.at for event in found if isinstance(event, Overloaded)] == [1.0, 4.0]
     assert sum(isinstance(event, LoadSample) for event in found) == 5
+    assert events.latest == Heard(snapshot=replace(EMPTY, symptoms=(Symptom.LINK_DROPS,)), at=4.0)
