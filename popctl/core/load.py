@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, BackendLoad, LoadSample, LoadTiming, Resource, Tightness, Track
@@ -104,6 +104,21 @@ def add(capacities: Iterable[Amounts]) -> Amounts:
     every = list(capacities)
     limited = set[Resource].intersection(*(set(one) for one in every)) if every else set()
     return {resource: sum(one[resource] for one in every) for resource in Resource if resource in limited}
+
+
+def tightest(one: Amounts, other: Amounts) -> Amounts:
+    """Return the lower limit of each resource. One that either limits is limited."""
+    return {
+        resource: min(one.get(resource, math.inf), other.get(resource, math.inf))
+        for resource in Resource
+        if resource in one or resource in other
+    }
+
+
+def tighter(one: Tightness, other: Tightness) -> Tightness:
+    """Return the fuller of two, exact only if both are."""
+    fuller = max(one, other, key=lambda found: (found.at_least, found.resource is not None))
+    return fuller if fuller.missing else replace(fuller, missing=one.missing or other.missing)
 
 
 def fullness(used: Amounts, capacity: Amounts) -> tuple[float, Resource | None]:
