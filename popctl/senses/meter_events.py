@@ -1,4 +1,4 @@
-"""From what a meter tells to what the agent wants to hear: the same for a meter in this process and for a far one."""
+"""From what a meter tells to what the agent wants to hear."""
 
 from __future__ import annotations
 
