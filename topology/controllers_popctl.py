@@ -239,8 +239,8 @@ class Popctl:
         )
         inputs = capacity.Inputs(tightness=tight, case=case, penalties=self._ledgers[pop], permitted=False)
         choice = capacity.choose(before, inputs, self._policies, moment)
-        if choice.wants is not None and seen.connected[pop] and self._tokens >= 1.0:
-            choice = capacity.choose(before, replace(inputs, permitted=True), self._policies, moment)
+        if choice.granted is not None and seen.connected[pop] and self._tokens >= 1.0:
+            choice = choice.granted
             if choice.level > before.level:
                 self._tokens -= 1.0
         self._states[pop] = choice.state

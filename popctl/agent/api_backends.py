@@ -5,6 +5,7 @@ Reads only; call from the event loop's thread.
 
 from __future__ import annotations
 
+from popctl.agent.api_load import meter_status
 from popctl.agent.api_recent import LastSeen
 from popctl.agent.loop import Loop
 from popctl.agent.sa_watch import SaWatch
@@ -41,6 +42,7 @@ class BackendReporter:
             probes=tuple(self._probe(backend, spec, view, now) for spec in backend.probes),
             balancer=self._place(backend, view),
             drain=next((self._drain(order, now) for order in view.intents if _drains(order, backend)), None),
+            meter=None if backend.meter is None else meter_status(backend.id, self._pop, view, now),
         )
 
     def balancer(self, view: View, now: Instant) -> BalancerStatus | None:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import math
 
-from popctl.core import damping, load_step, pop_load
+from popctl.core import damping, load, load_step, pop_load
 from popctl.core.health import backend_verdict
 from popctl.core.landing import Landing, Receiver, landing
 from popctl.model.capacity import LoadSettings
 from popctl.model.desired import LoadDecision
 from popctl.model.instant import Instant
+from popctl.model.load import Share
 from popctl.model.observation import IntentKind
 from popctl.model.playbook import PlaybookInForce
 from popctl.model.pop import Pop
 from popctl.model.reason import Reason
 from popctl.model.view import View
-from popctl.wire.load_api import LandingStatus, LoadStatus, PenaltyStatus, PlaybookStatus, ReceiverStatus
+from popctl.wire.load_api import (
+    ClassStatus,
+    LandingStatus,
+    LoadStatus,
+    MeterStatus,
+    PenaltyStatus,
+    PlaybookStatus,
+    ReceiverStatus,
+    UsedStatus,
+)
 
 
 def load_status(pop: Pop, view: View, found: LoadDecision | None, now: Instant) -> LoadStatus | None:
@@ -40,6 +50,27 @@ def load_status(pop: Pop, view: View, found: LoadDecision | None, now: Instant) 
         ),
         playbook=None if pop.load.playbook is None else _playbook(pop.load, view.playbook, now),
     )
+
+
+def meter_status(backend: int, pop: Pop, view: View, now: Instant) -> MeterStatus:
+    """Return what the meter of a backend said last, as far as it may still be believed."""
+    one, timing = view.loads.get(backend, load.UNHEARD), pop.load_timing
+    heard = load.heard(one, timing, now)
+    classes = one.classes if heard else None
+    return MeterStatus(
+        heard_s=max(now - one.at, 0.0) if math.isfinite(one.at) else None,
+        used=tuple(
+            UsedStatus(resource=resource.value, used=track.smooth)
+            for resource, track in load.known(one, timing, now).items()
+        ),
+        interactive=None if classes is None else _class(classes.interactive),
+        bulk=None if classes is None else _class(classes.bulk),
+        symptoms=one.symptoms if heard else (),
+    )
+
+
+def _class(share: Share) -> ClassStatus:
+    return ClassStatus(sessions=share.sessions, bit_s=share.bit_s)
 
 
 def landing_status(pop: Pop, view: View, now: Instant) -> LandingStatus | None:

@@ -103,6 +103,7 @@ class Agent:
             ),
             counters=read_counters_here,
             missteers=self._watch_sas.missteers.families,
+            heard=lambda: {one.backend: one.latest for one in self._meters if one.latest is not None},
         )
         last_seen = LastSeen()
         clocks = Clocks(monotonic=clock, wall=time.time)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,11 +22,13 @@ from popctl.agent.events import Event
 from popctl.agent.metrics_balancer import balancer_families
 from popctl.agent.metrics_fleet import fleet_families
 from popctl.agent.metrics_load import level_families, load_families
+from popctl.agent.metrics_meter import meter_families
 from popctl.agent.world import World
 from popctl.core import health
 from popctl.core.decide import Decision
 from popctl.model.desired import ServiceDecision
 from popctl.model.instant import Instant
+from popctl.model.meter import Heard
 from popctl.model.observation import IntentKind, Observation
 from popctl.model.pop import Announce, Pop
 from popctl.model.probe import ProbeKey
@@ -108,8 +110,10 @@ class Metrics(Collector):
         readings: tuple[Reading, ...] = (),
         counters: Callable[[], Counters] = Counters,
         missteers: Callable[[], Iterable[Metric]] = tuple,
+        heard: Callable[[], Mapping[int, Heard]] = dict,
     ) -> None:
         self._missteers = missteers
+        self._heard = heard
         self._pop = pop
         self._world = world
         self._clock = clock
@@ -167,6 +171,7 @@ class Metrics(Collector):
         yield from self._backends(view)
         if any(backend.meter is not None for backend in self._pop.backends.values()):
             yield from load_families(self._pop, view, self._clock())
+            yield from meter_families(self._pop, self._heard(), self._clock())
         found = None if self._decision is None else self._decision.desired.load
         yield from level_families(self._pop, view, found, self._clock())
         yield from self._probe_families()

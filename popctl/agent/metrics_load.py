@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from popctl.core import damping, load, load_step
 from popctl.model.desired import LoadDecision
 from popctl.model.instant import Instant
+from popctl.model.load import Symptom
 from popctl.model.pop import Pop
 from popctl.model.view import View
 
@@ -25,6 +26,28 @@ def load_families(pop: Pop, view: View, now: Instant) -> Iterator[Metric]:
             peak.add_metric((pop.backends[number].name, resource), track.peak)
     yield smooth
     yield peak
+    yield from _told(pop, view, now)
+
+
+def _told(pop: Pop, view: View, now: Instant) -> Iterator[Metric]:
+    """Return what the meters said last, while it may be believed: who moves much, and what looks like overload."""
+    labels = ("backend", "class")
+    sessions = GaugeMetricFamily("popctl_backend_class_sessions", "Sessions by what they move.", labels=labels)
+    bits = GaugeMetricFamily("popctl_backend_class_bit_s", "Bits per second that they move.", labels=labels)
+    symptoms = GaugeMetricFamily("popctl_backend_symptom", "1: seen at the last look.", labels=("backend", "symptom"))
+    for number, one in dict(view.loads).items():
+        if not load.heard(one, pop.load_timing, now):
+            continue
+        name = pop.backends[number].name
+        for symptom in Symptom:
+            symptoms.add_metric((name, symptom), symptom in one.symptoms)
+        if one.classes is not None:
+            for kind, share in (("interactive", one.classes.interactive), ("bulk", one.classes.bulk)):
+                sessions.add_metric((name, kind), share.sessions)
+                bits.add_metric((name, kind), share.bit_s)
+    yield sessions
+    yield bits
+    yield symptoms
 
 
 def level_families(pop: Pop, view: View, found: LoadDecision | None, now: Instant) -> Iterator[Metric]:

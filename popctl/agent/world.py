@@ -151,6 +151,9 @@ class World:
                 return self._died(event, now)
             case LoadSample():
                 return self._measured(event, now)
+            case Overloaded():
+                # What has just been measured is looked at now and not in a while. Symptoms themselves decide nothing.
+                return self._weighs and event.backend in self.pop.backends
             case _:
                 # A push only ever makes things worse faster, and nothing else says that a backend is down.
                 return False

@@ -13,7 +13,7 @@ from rich.tree import Tree
 from popctl.cli.durations import show_duration
 from popctl.cli.options import printable
 from popctl.cli.progress import not_connected
-from popctl.cli.render_load import load_lines
+from popctl.cli.render_load import load_lines, meter_lines
 from popctl.wire.agent_api import (
     BackendStatus,
     IntentStatus,
@@ -57,6 +57,9 @@ def show_status(status: Status, out: Console) -> None:
         out.print(_balancer(status.balancer))
     if status.load is not None:
         out.print(_plain("\n".join(map(printable, load_lines(status.load)))))
+    for backend in status.backends:
+        for line in () if backend.meter is None else meter_lines(backend.name, backend.meter):
+            out.print(_plain(line))
     drains = [one for one in status.backends if one.drain is not None]
     if drains:
         out.print(_drains(drains))
@@ -79,6 +82,8 @@ def show_why(why: Why, out: Console) -> None:
         branch = root.add(_line(f"backend {backend.name}", backend.verdict, _because(backend)))
         if backend.balancer is not None:
             branch.add(_line("balancer", backend.balancer.place, f"({backend.balancer.reason})"))
+        for line in () if backend.meter is None else meter_lines(backend.name, backend.meter):
+            branch.add(_plain(line))
         for probe in backend.probes:
             branch.add(_probe(probe))
     if why.balancer is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from popctl.cli.durations import show_duration
-from popctl.wire.load_api import LandingStatus, LoadStatus, PlaybookStatus, ReceiverStatus
+from popctl.wire.load_api import ClassStatus, LandingStatus, LoadStatus, MeterStatus, PlaybookStatus, ReceiverStatus
 
 
 def load_lines(load: LoadStatus) -> Iterator[str]:
@@ -36,6 +36,30 @@ def _playbook(book: PlaybookStatus) -> Iterator[str]:
         yield f"playbook of fleet {book.fleet}, made {show_duration(book.age_s)} ago"
     if book.problem:
         yield f"playbook: {book.problem}"
+
+
+def meter_lines(backend: str, meter: MeterStatus) -> Iterator[str]:
+    """Yield what a backend carries, by whom, and what looks like overload."""
+    if meter.heard_s is None:
+        yield f"meter of {backend}: never heard"
+        return
+    age = f"heard {show_duration(meter.heard_s)} ago"
+    sessions = next(
+        (f"{one.used:.0f} sessions" for one in meter.used if one.resource == "sessions"), "sessions unknown"
+    )
+    yield f"meter of {backend}: {sessions}, {_class('interactive', meter.interactive)}, {_bulk(meter)}; {age}"
+    if meter.symptoms:
+        yield f"symptoms of overload at {backend}: {', '.join(meter.symptoms)}"
+
+
+def _bulk(meter: MeterStatus) -> str:
+    moved = sum(one.bit_s for one in (meter.interactive, meter.bulk) if one is not None)
+    share = f" ({meter.bulk.bit_s / moved:.0%} of it)" if meter.bulk is not None and moved else ""
+    return _class("bulk", meter.bulk) + share
+
+
+def _class(name: str, one: ClassStatus | None) -> str:
+    return f"{name} unknown" if one is None else f"{one.sessions} {name} with {one.bit_s / 1e6:.1f} Mbit/s"
 
 
 def landing_lines(landing: LandingStatus) -> Iterator[str]:

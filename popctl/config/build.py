@@ -54,6 +54,7 @@ def build(parts: Parts, secrets: Secrets) -> model.Pop:
         row_key=secrets[parts.balancer.secret_file] if parts.balancer.secret_file else None,
         longest_sa_s=parts.balancer.longest_sa,
         fleet=None if parts.fleet is None else _fleet(parts.fleet),
+        capacity=capacity.amounts(parts.pop.capacity),
         load_timing=capacity.timing(parts.load),
         load=None if parts.load is None else capacity.settings(parts.load, (part.key for part in parts.services)),
         remote_api=None if parts.api is None else _remote_api(parts.api),

@@ -43,6 +43,17 @@ def figures(parts: Parts) -> Iterator[Problem]:
             yield from _told(part, "fleet.floor.minimum_capacity_ratio compares what all carry")
 
 
+def shared(parts: Parts) -> Iterator[Problem]:
+    """What the PoP can carry stands beside what its backends can: without that nothing is weighed."""
+    if parts.pop is None or parts.pop.capacity is None or parts.load is not None or "backends" in parts.broken:
+        # With `load` every backend has to have one anyway.
+        return
+    for part in parts.backends:
+        if not amounts(part.value.capacity):
+            why = "pop.capacity is set against what all backends carry together"
+            yield problem((*part.path, "capacity"), "nothing", f"is required: {why}", "add at least `sessions`")
+
+
 def _carriers(parts: Parts) -> Iterator[Placed[schema.Backend]]:
     steered = None if parts.load is None else parts.load.services
     named: set[str] = set()
@@ -173,4 +184,4 @@ def view(parts: Parts) -> Iterator[Problem]:
         yield problem(("load", "gate", "view_stale_after"), f"{stale_s:g} s", what, "raise it")
 
 
-CHECKS = (services, figures, levels, floor, watermarks, flap_damping, view)
+CHECKS = (services, figures, shared, levels, floor, watermarks, flap_damping, view)

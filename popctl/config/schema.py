@@ -45,6 +45,10 @@ class Identity(Section):
     location: Label = Field(default="", description="Where it is, for people.")
     asn: Asn = Field(description="Own AS number.")
     router_id: RouterId = Field(description="BGP identifier, unique in the AS (RFC 6286).")
+    capacity: Capacity | None = Field(
+        default=None,
+        description="What all backends share: an uplink, a host before them. The tightest of this and their sum wins.",
+    )
 
 
 class NextHops(Section):

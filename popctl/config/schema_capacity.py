@@ -13,7 +13,7 @@ Rung = Literal["normal", "depreferred", "graceful-shutdown", "withdrawn"]
 
 
 class Capacity(Section):
-    """What one backend can carry. What is left out has no limit."""
+    """What one backend, or the PoP, can carry. What is left out has no limit."""
 
     sessions: Amount | None = Field(default=None, description="Users that are connected.")
     handshakes_s: Amount | None = Field(

@@ -20,7 +20,7 @@ from popctl.model.capacity import Distrust, Expectation, GatePolicy, LoadPolicy,
 from popctl.model.capacity import Policies as Policies  # noqa: PLC0414 - marks the re-export
 from popctl.model.instant import NEVER, Instant
 from popctl.model.load import FleetLoad, Resource, Tightness
-from popctl.model.playbook import Level, StepKey
+from popctl.model.playbook import Level
 from popctl.model.reason import Reason
 
 
@@ -48,8 +48,8 @@ class Choice:
     """Why it stands there, or why it cannot stand where it should; None: load has no say."""
     until: Instant
     state: LoadState
-    wants: StepKey | None = None
-    """A step that only the fleet's permit is missing for."""
+    granted: Choice | None = None
+    """A step is wanted that only the fleet's permit is missing for: what is chosen as soon as it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class _Answer:
     state: LoadState
     blocked: Reason | None = None
     until: Instant = NEVER
-    wants: StepKey | None = None
+    granted: _Answer | None = None
 
 
 def choose(state: LoadState, inputs: Inputs, policies: Policies, now: Instant) -> Choice:
@@ -73,14 +73,18 @@ def choose(state: LoadState, inputs: Inputs, policies: Policies, now: Instant) -
         answer = _verify(state, state.pending, inputs, policies, now)
     if answer.state.pending is None:
         answer = _move(answer.state, inputs, policies, now)
+    return _choice(answer, inputs.case.ladder)
+
+
+def _choice(answer: _Answer, ladder: tuple[Level, ...]) -> Choice:
     found = answer.state
     return Choice(
         level=found.level,
-        rungs=inputs.case.ladder[found.level],
+        rungs=ladder[found.level],
         reason=answer.blocked or found.reason,
         until=answer.until,
         state=found,
-        wants=answer.wants,
+        granted=None if answer.granted is None else _choice(answer.granted, ladder),
     )
 
 
@@ -163,19 +167,21 @@ def _go(
     now: Instant,
 ) -> _Answer:
     """Step, if flap damping and the fleet's permit allow it."""
-    obstacle = _obstacle(state, after, inputs, policies.damping, now)
-    if obstacle is not None:
-        return obstacle
-    return _step(state, after, expected, reason, policies.load, now)
+    stepped = _step(state, after, expected, reason, policies.load, now)
+    return _unless_barred(state, stepped, inputs, policies.damping, now)
 
 
-def _obstacle(state: LoadState, after: int, inputs: Inputs, figures: damping.Figures, now: Instant) -> _Answer | None:
+def _unless_barred(
+    state: LoadState, stepped: _Answer, inputs: Inputs, figures: damping.Figures, now: Instant
+) -> _Answer:
+    """Return the step, or what bars it: flap damping, or a permit that is not there."""
+    after = stepped.state.level
     allowed_at = _allowed_from(state.level, after, inputs, figures, now)
     if allowed_at > now:
         return _Answer(state, Reason.FLAP_DAMPING, allowed_at)
     if after > state.level and not inputs.permitted:
-        return _Answer(state, Reason.NO_PERMIT, NEVER, StepKey(inputs.case.pop, state.level, after))
-    return None
+        return _Answer(state, Reason.NO_PERMIT, granted=stepped)
+    return stepped
 
 
 def _step(
@@ -225,7 +231,7 @@ def _verify(state: LoadState, pending: Pending, inputs: Inputs, policies: Polici
         if worse is not None:
             return _Answer(_distrust(done, pending, policy, now), worse)
         back = _step(_distrust(done, pending, policy, now), pending.before, (), Reason.ROLLED_BACK, policy, now)
-        return _obstacle(state, pending.before, inputs, policies.damping, now) or back
+        return _unless_barred(state, back, inputs, policies.damping, now)
     trusted = tuple(one for one in state.distrusted if (one.before, one.after) != (pending.before, pending.after))
     return _Answer(replace(done, distrusted=trusted))
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 
 from popctl.core import reserve
-from popctl.core.load import tightness
+from popctl.core.load import fullness
 from popctl.model.capacity import Expectation, GatePolicy
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, FleetLoad, PopLoad, Resource
@@ -25,7 +24,6 @@ from popctl.model.reason import Reason
 
 _ALL = 1.0 - 1e-6
 """A source whose shares add up to this loses everything, whatever the error band says."""
-_AT = attrgetter("at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +80,7 @@ def blind(case: Case, policy: GatePolicy, now: Instant) -> Reason | None:
     ):
         return Reason.PLAYBOOK_FOREIGN
     oldest = now - policy.view_stale_after_s
-    if not fleet.silent and min(map(_AT, fleet.pops.values()), default=oldest) >= oldest:
+    if not fleet.silent and not [pop for pop in fleet.pops.values() if pop.at < oldest]:
         return None  # what is so almost always needs no counting
     heard = [pop.at for pop in fleet.pops.values() if pop.announcing]
     fresh = [at for at in heard if at >= oldest]
@@ -172,17 +170,18 @@ def predict(step: Step, pops: Mapping[str, PopLoad]) -> Mapping[str, _Predicted]
         gained = 0.0
         for flow in arriving.get(name, ()):
             part = flow.share * (1.0 + step.error)
-            source = pops[flow.source]
-            gained += part * source.used[Resource.SESSIONS]
-            _add(used, source.used, part)
-            _add(peak, source.used, part)
+            more = {resource: part * amount for resource, amount in pops[flow.source].used.items()}
+            gained += more[Resource.SESSIONS]
+            _add(used, more)
+            _add(peak, more)
         found[name] = _Predicted(used, peak, gained)
     return found
 
 
-def _add(amounts: dict[Resource, float], more: Amounts, part: float) -> None:
+def _add(amounts: dict[Resource, float], more: Amounts) -> None:
     for resource in amounts:
-        amounts[resource] += part * more.get(resource, 0.0)
+        if resource in more:
+            amounts[resource] += more[resource]
 
 
 def excess(used: Amounts, capacity: Amounts, saturation: float) -> float:
@@ -274,7 +273,7 @@ def _harm(
             return Reason.NO_PLAYBOOK_STEP, name
         restored = name == step.key.pop
         bound = min(policy.watermark, policy.restore_below) if restored else policy.watermark
-        if tightness(after.peak, pop.capacity, {}).at_least > bound:
+        if fullness(after.peak, pop.capacity)[0] > bound:
             return (Reason.NOT_COOL_ENOUGH if restored else Reason.NO_ROOM), name
         if _storm(after, pop, reconnect_window_s):
             return Reason.HANDSHAKE_STORM, name

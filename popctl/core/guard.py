@@ -13,8 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from math import ceil
-from typing import TYPE_CHECKING
+from math import ceil, inf
 
 from popctl.model.fleet import (
     FleetView,
@@ -26,11 +25,7 @@ from popctl.model.fleet import (
     Stance,
 )
 from popctl.model.instant import NEVER, Instant
-from popctl.model.load import Resource
 from popctl.model.reason import Reason
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _SEVERAL = 2
 """One bad PoP is no common cause, however small the fleet."""
@@ -180,16 +175,7 @@ def floor_refusal(
     policy: FloorPolicy, service: str, pop: str, region: str, members: Mapping[str, Member]
 ) -> Reason | None:
     """Return what speaks against `pop` leaving `service`; None if enough PoPs on duty serve without it."""
-    counted = [member for name, member in members.items() if name != pop and member.counts(service)]
-    refusal = _refusal(policy, counted, region, members)
-    if refusal is None and policy.minimum_capacity_ratio is not None and pop not in members:
-        # Its lease has ended, or it is new: what it carries is missing from the demand.
-        return Reason.CAPACITY_UNKNOWN
-    return refusal
-
-
-def _refusal(policy: FloorPolicy, counted: list[Member], region: str, members: Mapping[str, Member]) -> Reason | None:
-    """Return what speaks against leaving `counted` alone with the demand on all."""
+    counted = [member for name, member in members.items() if service in member.serving and name != pop]
     if len(counted) < policy.minimum_announcing:
         return Reason.FLEET_FLOOR
     needed = policy.minimum_per_region.get(region, 0)
@@ -197,34 +183,44 @@ def _refusal(policy: FloorPolicy, counted: list[Member], region: str, members: M
         return Reason.REGION_FLOOR
     if policy.minimum_capacity_ratio is None:
         return None
-    return _capacity_refusal(policy.minimum_capacity_ratio, counted, members.values())
+    if len(counted) + 1 == len(members) and pop in members:
+        rest = [members[pop]]  # what is so almost always needs no search
+    else:
+        rest = [member for name, member in members.items() if service not in member.serving or name == pop]
+    # Its lease has ended, or it is new: what it carries is missing from the demand.
+    missing = None if pop in members else Reason.CAPACITY_UNKNOWN
+    return _capacity_refusal(policy.minimum_capacity_ratio, counted, rest) or missing
 
 
-def _capacity_refusal(ratio: float, counted: Iterable[Member], everybody: Iterable[Member]) -> Reason | None:
+def _capacity_refusal(ratio: float, left: list[Member], rest: list[Member]) -> Reason | None:
     """Those left must carry the demand on all, for each resource that limits all of them. Unknown is not 0."""
-    loads = [member.record.report.load for member in everybody]
-    known = [load for load in loads if load is not None]
-    left = [member.record.report.load for member in counted]
-    capacities = [load.capacity for load in left if load is not None]
-    if len(known) < len(loads) or len(capacities) < len(left):
+    # Users on their way from one PoP to another are in no average for a while, but in the peak of where they were.
+    rows = [load.room_demand for member in left if (load := member.load) is not None]
+    beside = [load.room_demand for member in rest if (load := member.load) is not None]
+    if len(rows) < len(left) or len(beside) < len(rest):
         return Reason.CAPACITY_UNKNOWN
-    for resource in Resource:
-        limits = [capacity[resource] for capacity in capacities if resource in capacity]
-        if not limits or len(limits) < len(capacities):
+    # By columns: there may be a thousand rows, and this is asked on every turn of a quiet PoP.
+    totals = list(map(sum, zip(*rows, strict=True)))
+    more = list(map(sum, zip(*beside, strict=True)))
+    many = len(totals) // 2
+    for place, capacity in enumerate(totals[:many]):
+        demand = totals[many + place] + (more[many + place] if more else 0.0)
+        if capacity == inf:
             # Somebody who is left has no limit.
             continue
-        # Users on their way from one PoP to another are in no average for a while, but in the peak of where they were.
-        used = [max(load.used[resource], load.peak.get(resource, 0.0)) for load in known if resource in load.used]
-        if len(used) < len(known):
+        if demand == inf:
             return Reason.CAPACITY_UNKNOWN
-        if sum(limits) < ratio * sum(used):
+        if capacity < ratio * demand:
             return Reason.CAPACITY_FLOOR
     return None
 
 
 def common_cause(wanted: Withdrawal, policy: FloorPolicy, view: FleetView) -> Reason | None:
     """Say whether what turned this PoP bad looks shared. Recovery ends it, not time."""
-    reports = _reports_of_others(wanted.pop, wanted.service, view.members)
+    service = wanted.service
+    if not [member for member in view.members.values() if service not in member.serving]:
+        return None  # who serves is not bad, and that needs no look at the reports
+    reports = _reports_of_others(wanted.pop, service, view.members)
     bad = [report for report in reports if not report.good]
     if not bad:
         return None
@@ -272,11 +268,11 @@ def wants_standing(
     for name, member in view.members.items():
         if service in member.record.asking:
             return False
-        if member.counts(service):
+        if service in member.serving:
             duty[name] = member
         elif _stands_ready(member, service):
             holders.append(name)
-    if _refusal(policy, [one for name, one in duty.items() if name != pop], region, view.members) is not None:
+    if floor_refusal(policy, service, pop, region, view.members) is not None:
         return False
     limit = ceil(policy.standing_share * max(len(duty) + len(holders) - policy.minimum_announcing, 0))
     if held or pop in holders:

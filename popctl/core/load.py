@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, BackendLoad, LoadSample, LoadTiming, Resource, Tightness, Track
@@ -17,11 +17,20 @@ UNHEARD = BackendLoad()
 
 
 def fold(load: BackendLoad, sample: LoadSample, timing: LoadTiming) -> BackendLoad:
-    """Take one sample in. A resource that the sample lacks keeps its track, which then goes stale."""
+    """Take one sample in. A resource that the sample lacks keeps its track, which then goes stale.
+
+    Classes and symptoms are those of the latest sample: nothing is averaged, and nothing outlives the look that saw it.
+    """
     tracks = dict(load.tracks)
     for resource, value in sample.used.items():
         tracks[resource] = _next(tracks.get(resource), value, sample.at, timing)
-    return BackendLoad(tracks=tracks, unknown=sample.unknown, classes=sample.classes or load.classes)
+    return BackendLoad(
+        tracks=tracks,
+        unknown=sample.unknown,
+        classes=sample.classes,
+        symptoms=sample.symptoms,
+        at=max(sample.at, load.at),
+    )
 
 
 def _next(track: Track | None, value: float, at: Instant, timing: LoadTiming) -> Track:
@@ -38,6 +47,11 @@ def _next(track: Track | None, value: float, at: Instant, timing: LoadTiming) ->
 def known(load: BackendLoad, timing: LoadTiming, now: Instant) -> Mapping[Resource, Track]:
     """Return the tracks that may still be believed."""
     return {resource: track for resource, track in load.tracks.items() if now < track.at + timing.stale_after_s}
+
+
+def heard(load: BackendLoad, timing: LoadTiming, now: Instant) -> bool:
+    """Return whether the latest sample may still be believed: its classes and symptoms, too."""
+    return now < load.at + timing.stale_after_s
 
 
 def next_stale(load: BackendLoad, timing: LoadTiming, now: Instant) -> Instant:
@@ -92,8 +106,23 @@ def add(capacities: Iterable[Amounts]) -> Amounts:
     return {resource: sum(one[resource] for one in every) for resource in Resource if resource in limited}
 
 
-def tightness(used: Amounts, capacity: Amounts, missing: Mapping[Resource, Reason]) -> Tightness:
-    """Return how full the tightest limited resource is."""
+def tightest(one: Amounts, other: Amounts) -> Amounts:
+    """Return the lower limit of each resource. One that either limits is limited."""
+    return {
+        resource: min(one.get(resource, math.inf), other.get(resource, math.inf))
+        for resource in Resource
+        if resource in one or resource in other
+    }
+
+
+def tighter(one: Tightness, other: Tightness) -> Tightness:
+    """Return the fuller of two, exact only if both are."""
+    fuller = max(one, other, key=lambda found: (found.at_least, found.resource is not None))
+    return fuller if fuller.missing else replace(fuller, missing=one.missing or other.missing)
+
+
+def fullness(used: Amounts, capacity: Amounts) -> tuple[float, Resource | None]:
+    """Return how full the tightest limited resource that is known is, and which one that is."""
     fullest: Resource | None = None
     at_least = 0.0
     for resource, limit in capacity.items():
@@ -101,6 +130,12 @@ def tightness(used: Amounts, capacity: Amounts, missing: Mapping[Resource, Reaso
             share = used[resource] / limit if limit > 0 else math.inf
             if fullest is None or share > at_least:
                 fullest, at_least = resource, share
+    return at_least, fullest
+
+
+def tightness(used: Amounts, capacity: Amounts, missing: Mapping[Resource, Reason]) -> Tightness:
+    """Return how full the tightest limited resource is."""
+    at_least, fullest = fullness(used, capacity)
     lacking = (
         missing.get(resource, Reason.NOT_YET_KNOWN)
         for resource in capacity

@@ -149,11 +149,11 @@ def _choose(
         permitted=not _leaves(settings.ladder, state.level + 1) or pop.fleet is None,
     )
     found = capacity.choose(state, inputs, settings.policies, now)
-    if found.wants is None and not _leaves(settings.ladder, found.level):
+    if found.granted is None and not _leaves(settings.ladder, found.level):
         return found, {}
     rulings = _rulings(pop, view, found.state, movable, now)
-    if found.wants is not None and rulings and all(one.permission is Permission.ALLOW for one in rulings.values()):
-        found = capacity.choose(state, replace(inputs, permitted=True), settings.policies, now)
+    if found.granted is not None and rulings and all(one.permission is Permission.ALLOW for one in rulings.values()):
+        found = found.granted
     return found, rulings
 
 

@@ -1,7 +1,8 @@
 """What this PoP carries, against what it can carry: how tight it is, and what it tells the other PoPs.
 
 Two sums, because a drain parts them. What new users may be given to decides how tight the PoP is; what a step would
-move is all that is connected, drained backends included. A backend that is down counts for neither.
+move is all that is connected, drained backends included. A backend that is down counts for neither. What the
+PoP as a whole can carry stands beside the sum of its backends: the tightest wins.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from popctl.core import health, load
 from popctl.model.instant import NEVER, Instant
-from popctl.model.load import Amounts, PopLoad, Resource, Tightness
+from popctl.model.load import NOTHING_KNOWN, Amounts, PopLoad, Resource, Tightness
 from popctl.model.pop import Pop
 from popctl.model.reason import Reason
 from popctl.model.view import Verdict, View
@@ -30,7 +31,7 @@ class Weight:
     """Of all that serve somebody; a resource that one of them does not tell is absent."""
     peak: Amounts
     capacity: Amounts
-    """Of those that may be given something new."""
+    """Of those that may be given something new, and no more than the PoP as a whole can carry."""
     certain: Amounts
     """Of those that are known to be healthy: what others may count on."""
     at: Instant
@@ -64,10 +65,16 @@ def weigh(pop: Pop, view: View, verdicts: Mapping[int, Verdict | None], now: Ins
     serving = [number for number in members if verdicts[number] in (Verdict.UP, Verdict.UNKNOWN)]
     healthy = [number for number in serving if verdicts[number] is Verdict.UP]
     carrying = [number for number in members if number in serving or _drains_alive(number, pop, view, verdicts, now)]
-    capacity = _capacity(limits[number] for number in serving)
+    whole = NOTHING_KNOWN if pop.capacity is None else pop.capacity
+    backends = _capacity(limits[number] for number in serving)
+    capacity = load.tightest(backends, whole)
     felt = _total(pop, view, serving, now)
     everything = felt if carrying == serving else _total(pop, view, carrying, now)
-    tightness = load.tightness(felt.used, capacity, felt.missing)
+    # What the PoP as a whole can carry, all that is connected uses up: drained backends, too.
+    tightness = load.tighter(
+        load.tightness(felt.used, backends, felt.missing),
+        load.tightness(everything.used, whole, everything.missing),
+    )
     if len(healthy) < len(serving) and tightness.exact:
         tightness = replace(tightness, missing=Reason.TOO_FEW_KNOWN)
     # Without a backend that serves somebody nothing is carried, and that is known.
@@ -78,7 +85,7 @@ def weigh(pop: Pop, view: View, verdicts: Mapping[int, Verdict | None], now: Ins
         used=used,
         peak=peak,
         capacity=capacity,
-        certain=capacity if len(healthy) == len(serving) else _capacity(limits[number] for number in healthy),
+        certain=load.tightest(_capacity(limits[number] for number in healthy), whole),
         at=min((max((track.at for track in one.tracks.values()), default=0.0) for one in loads), default=now),
         until=min((load.next_stale(one, pop.load_timing, now) for one in loads), default=NEVER),
     )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from popctl.model.capacity import GatePolicy
 from popctl.model.instant import Instant
-from popctl.model.load import NOTHING_KNOWN, FleetLoad, PopLoad, Resource
+from popctl.model.load import FleetLoad, PopLoad, Resource
+
+_MANY = len(Resource)
+_PLACE = {resource: place for place, resource in enumerate(Resource)}
 
 
 def fresh(pop: PopLoad, policy: GatePolicy, now: Instant) -> bool:
@@ -15,14 +20,11 @@ def fresh(pop: PopLoad, policy: GatePolicy, now: Instant) -> bool:
 def _somebody_drowns(fleet: FleetLoad, policy: GatePolicy) -> bool:
     """Return whether a PoP can do no more handshakes: users wait there whom nobody counts."""
     handshakes, saturation = Resource.HANDSHAKES, policy.saturation
-    # One comprehension: there may be a thousand of them.
-    return bool(
-        [
-            True
-            for pop in fleet.pops.values()
-            if handshakes in pop.capacity and pop.used.get(handshakes, 0.0) > saturation * pop.capacity[handshakes]
-        ]
-    )
+    limit = _PLACE[handshakes]
+    carried = limit + _MANY
+    # There may be a thousand of them; a PoP that does not tell its handshakes counts as full there, and not here.
+    full = [pop for pop in fleet.pops.values() if pop.room_carried[carried] > saturation * pop.room_carried[limit]]
+    return any(handshakes in pop.capacity and handshakes in pop.used for pop in full)
 
 
 def stays(leaving: str, fleet: FleetLoad, policy: GatePolicy, now: Instant) -> bool:
@@ -30,20 +32,27 @@ def stays(leaving: str, fleet: FleetLoad, policy: GatePolicy, now: Instant) -> b
 
     Where it is violated already no step may make it worse, and leaving always does.
     """
-    others = [pop.capacity for name, pop in fleet.pops.items() if pop.announcing and name != leaving]
-    if not others or fleet.silent or _somebody_drowns(fleet, policy):
+    own, pops, oldest = fleet.pops[leaving], fleet.pops, now - policy.view_stale_after_s
+    # A PoP that does not say what it carries, or not freshly, counts as full. By columns: there may be a thousand rows.
+    rows = [
+        pop.room_carried if pop.at >= oldest else pop.room_full
+        for name, pop in pops.items()
+        if pop.announcing and name != leaving
+    ]
+    if not rows or fleet.silent or _somebody_drowns(fleet, policy):
         # Nobody else, or somebody whose demand cannot be told.
         return False
-    oldest = now - policy.view_stale_after_s
-    # A PoP that does not say what it carries, or not freshly, counts as full.
-    told = [(pop.used if pop.at >= oldest else NOTHING_KNOWN, pop.capacity) for pop in fleet.pops.values()]
-    for resource in fleet.pops[leaving].capacity:
-        limits = [limit for capacity in others if (limit := capacity.get(resource)) is not None]
-        if len(limits) < len(others):
+    # What is so almost always needs no search.
+    alone = len(rows) + 1 == len(pops)
+    rest = [own] if alone else [pop for name, pop in pops.items() if name == leaving or not pop.announcing]
+    more = [pop.room_carried if pop.at >= oldest else pop.room_full for pop in rest]
+    columns, beside = list(zip(*rows, strict=True)), list(zip(*more, strict=True))
+    for place, resource in enumerate(Resource):
+        limits, left = columns[place], sum(columns[place])
+        if resource not in own.capacity or left == math.inf:
             # A PoP without a limit of this resource could take everything of it.
             continue
-        left = sum(limits)
-        demand = sum([used[resource] if resource in used else capacity.get(resource, 0.0) for used, capacity in told])
+        demand = sum(columns[_MANY + place]) + sum(beside[_MANY + place])
         if left < policy.reserve_ratio * demand or left - max(limits) < demand:
             return False
     return True

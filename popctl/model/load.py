@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -37,6 +38,11 @@ Amounts: TypeAlias = Mapping[Resource, float]
 
 NOTHING_KNOWN: Amounts = MappingProxyType({})
 
+Row: TypeAlias = tuple[float, ...]
+"""One figure for every `Resource`, in its order: what columns over a fleet are added up from."""
+
+_RESOURCES = tuple(Resource)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
@@ -53,11 +59,17 @@ class TrafficClasses:
     interactive: Share
     bulk: Share
 
-    @property
-    def bulk_part(self) -> float:
-        """The share of all bits that bulk sessions move; 0 when nothing moves."""
-        total = self.interactive.bit_s + self.bulk.bit_s
-        return self.bulk.bit_s / total if total else 0.0
+
+class Symptom(StrEnum):
+    """Something that a meter takes for overload by itself, without knowing any capacity."""
+
+    NO_IDLE_WORKER = "no-idle-worker"
+    """Every thread of the IKE daemon is busy: the next message waits."""
+    JOBS_QUEUED = "jobs-queued"
+    CONNTRACK_FULL = "conntrack-full"
+    LINK_DROPS = "link-drops"
+    SOFTIRQ_SATURATED = "softirq-saturated"
+    """A core does nothing but interrupts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +82,7 @@ class LoadSample:
     unknown: Mapping[Resource, Reason] = field(default_factory=dict)
     """Why a resource is absent from `used`."""
     classes: TrafficClasses | None = None
+    symptoms: tuple[Symptom, ...] = ()
     refused_ike: int | None = None
     """IKE messages for SAs that the daemon does not have, since it started; None: not told."""
     refused_esp: int | None = None
@@ -98,6 +111,11 @@ class BackendLoad:
     unknown: Mapping[Resource, Reason] = field(default_factory=dict)
     """Why the latest sample lacked a resource."""
     classes: TrafficClasses | None = None
+    """Of the latest sample; None: it did not tell."""
+    symptoms: tuple[Symptom, ...] = ()
+    """Of the latest sample."""
+    at: Instant = -math.inf
+    """When the latest sample was taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +164,26 @@ class PopLoad:
     """When this was heard, on the reader's clock, less the age that it had then."""
     settling: bool = False
     """Its last load-driven step is not verified yet: nobody else may move load to or from it."""
+    room_carried: Row = field(init=False, repr=False, compare=False)
+    """Two rows in one: `capacity`, infinite where there is no limit; then `used`, which counts as all of the capacity
+    where it is not known, and as 0 where it is not limited either."""
+    room_demand: Row = field(init=False, repr=False, compare=False)
+    """The same capacity, then the larger of `used` and `peak`: infinite where it is not known."""
+
+    def __post_init__(self) -> None:
+        """Lay out the rows once: whoever adds up a thousand PoPs has no time to look each figure up."""
+        used, peak, room = self.used, self.peak, self.capacity
+        limits = tuple([room.get(one, math.inf) for one in _RESOURCES])
+        demand = tuple([max(used[one], peak.get(one, 0.0)) if one in used else math.inf for one in _RESOURCES])
+        carried = tuple([used[one] if one in used else room.get(one, 0.0) for one in _RESOURCES])
+        object.__setattr__(self, "room_carried", limits + carried)
+        object.__setattr__(self, "room_demand", limits + demand)
+
+    @property
+    def room_full(self) -> Row:
+        """`room_carried` of a PoP of which nothing is known."""
+        full = tuple([self.capacity.get(one, 0.0) for one in _RESOURCES])
+        return self.room_carried[: len(_RESOURCES)] + full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

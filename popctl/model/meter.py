@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, LoadSample, TrafficClasses
+from popctl.model.load import Symptom as Symptom  # noqa: PLC0414 - marks the re-export
 from popctl.model.reason import Reason
 
 
@@ -184,18 +185,6 @@ class Ike:
     addresses: int | None
 
 
-class Symptom(StrEnum):
-    """Something that a meter takes for overload by itself, without knowing any capacity."""
-
-    NO_IDLE_WORKER = "no-idle-worker"
-    """Every thread of the IKE daemon is busy: the next message waits."""
-    JOBS_QUEUED = "jobs-queued"
-    CONNTRACK_FULL = "conntrack-full"
-    LINK_DROPS = "link-drops"
-    SOFTIRQ_SATURATED = "softirq-saturated"
-    """A core does nothing but interrupts."""
-
-
 class DaemonState(StrEnum):
     """What is known of a watched daemon."""
 
@@ -246,6 +235,15 @@ class Snapshot:
     """`LoadSample.refused_ike`."""
     refused_esp: int | None = None
     """`LoadSample.refused_esp`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """The latest snapshot of a backend, as the agent holds it."""
+
+    snapshot: Snapshot
+    at: Instant
+    """When it was taken."""
 
 
 # What the agent hears of a backend between probes.

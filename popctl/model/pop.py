@@ -166,6 +166,8 @@ class Pop:
     load_timing: LoadTiming = field(default_factory=LoadTiming)
     load: LoadSettings | None = None
     """How load moves announcements; None: not at all."""
+    capacity: Amounts | None = None
+    """What the PoP as a whole can carry, whatever its backends can: an uplink, a host before them. None: no limit."""
     start_without_state: bool = False
     """Serve although the state file is corrupt. Off: a forgotten withdraw is worse than a late start."""
 

@@ -1,7 +1,6 @@
 """One backend's meter: all sources of a host put together into a snapshot.
 
-The agent runs it for local backends, `popctl meter` for the others. It measures; it judges nothing but the plain
-symptoms of overload that need no knowledge of capacities.
+It measures; it judges nothing but the plain symptoms of overload that need no knowledge of capacities.
 """
 
 from __future__ import annotations
@@ -52,8 +51,13 @@ class Meter:
         vici: ViciMeter | None = None,
         l2tp: L2tpMeter | None = None,
         daemons: Callable[[], tuple[Daemon, ...]] = tuple,
+        between: HostMeter | None = None,
     ) -> None:
+        """Prepare. `between` looks at the same host in `glance`, so that its rates are its own."""
         self._host = host
+        self._between = between
+        self._glanced: frozenset[Symptom] = frozenset()
+        self._told: frozenset[Symptom] = frozenset()
         self._clock = clock
         self._vici = vici
         self._l2tp = l2tp
@@ -74,6 +78,8 @@ class Meter:
             l2tp=NOT_METERED if tunnels is None else tunnels.result(),
         )
         used, unknown = amounts(sources)
+        # What was there for a moment since the last look was there, even if it is too short for the rates of this one.
+        self._told, self._glanced = self._glanced.union(symptoms(sources)), frozenset()
         return Snapshot(
             used=used,
             unknown={resource.value: reason for resource, reason in unknown.items()},
@@ -83,11 +89,23 @@ class Meter:
             ike=sources.ike,
             l2tp=sources.l2tp,
             classes=None if vici is None else vici.classes,
-            symptoms=symptoms(sources),
+            symptoms=tuple(sorted(self._told)),
             daemons=self._daemons(),
             refused_ike=None if vici is None else vici.refused,
             refused_esp=self._host.refused_esp(),
         )
+
+    def glance(self) -> bool:
+        """Return whether the host shows a symptom of overload that the last snapshot does not have: look at once.
+
+        Reads small files only; the IKE daemon is not asked more often for being overloaded.
+        """
+        if self._between is None:
+            return False
+        now, host = self._clock(), self._between
+        found = symptoms(Sources(cpu=host.cpu(now), links=host.links(now), conntrack=host.conntrack(now)))
+        self._glanced = self._glanced.union(found)
+        return not self._glanced <= self._told
 
     async def walk_sas(self) -> float:
         """Walk the SAs once; return how many seconds to wait before the next time. The caller does it beside `read`."""
@@ -173,6 +191,7 @@ def sample(backend: int, snapshot: Snapshot, at: Instant) -> LoadSample:
         used=snapshot.used,
         unknown={known[name]: reason for name, reason in snapshot.unknown.items() if name in known},
         classes=snapshot.classes,
+        symptoms=snapshot.symptoms,
         refused_ike=snapshot.refused_ike,
         refused_esp=snapshot.refused_esp,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, UnixConnector
 
-from popctl.model.meter import MeterAddress, MeterLost, TlsMeter, UnixMeter, Unread
+from popctl.model.meter import Heard, MeterAddress, MeterLost, TlsMeter, UnixMeter, Unread
 from popctl.model.reason import Reason
 from popctl.senses.meter_events import Emit, MeterEvents
 from popctl.senses.meter_failure import unread
@@ -54,6 +54,16 @@ class MeterClient:
         self._silent_after_s = _CONNECT_WITHIN_S
         self._told_lost = False
         self._heard = False
+
+    @property
+    def backend(self) -> int:
+        """Id of the backend."""
+        return self._backend
+
+    @property
+    def latest(self) -> Heard | None:
+        """The latest snapshot; None before the first. May be read from another thread."""
+        return self._events.latest
 
     async def run(self) -> None:
         """Listen until cancelled."""

@@ -1,4 +1,4 @@
-"""From what a meter tells to what the agent wants to hear: the same for a meter in this process and for a far one."""
+"""From what a meter tells to what the agent wants to hear."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from popctl.model.meter import (
     DaemonDied,
     DaemonStarted,
     DaemonState,
+    Heard,
     MeterEvent,
     Overloaded,
     Snapshot,
@@ -30,10 +31,13 @@ class MeterEvents:
         self._daemons: dict[str, Daemon] = {}
         self._symptoms: frozenset[Symptom] = frozenset()
         self._heard_at: Instant = -NEVER
+        self.latest: Heard | None = None
+        """The latest snapshot, whole: what is more than load is for metrics. Replaced, never edited."""
 
     def measured(self, snapshot: Snapshot, at: Instant) -> None:
         """Emit the load, and symptoms that were not there before."""
         self._heard_at = max(self._heard_at, at)
+        self.latest = Heard(snapshot=snapshot, at=at)
         self._emit(sample(self.backend, snapshot, at))
         fresh = frozenset(snapshot.symptoms) - self._symptoms
         self._symptoms = frozenset(snapshot.symptoms)

@@ -16,7 +16,7 @@ from cattrs.preconf.json import make_converter
 
 from popctl.wire.agent_balancer import BalancerStatus, DrainStatus, PlaceStatus
 from popctl.wire.errors import UNREADABLE, WireError
-from popctl.wire.load_api import LoadStatus
+from popctl.wire.load_api import LoadStatus, MeterStatus
 from popctl.wire.problem import FieldProblem as FieldProblem  # noqa: PLC0414 - marks the re-export
 from popctl.wire.problem import Problem as Problem  # noqa: PLC0414 - marks the re-export
 
@@ -126,6 +126,8 @@ class BackendStatus:
     """None: nothing balances it, or it is not known yet."""
     drain: DrainStatus | None = None
     """None: it does not drain."""
+    meter: MeterStatus | None = None
+    """None: it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

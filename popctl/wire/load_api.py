@@ -6,6 +6,41 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassStatus:
+    """Sessions of one class of traffic."""
+
+    sessions: int
+    bit_s: float
+    """What they move together, in bits per second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedStatus:
+    """One resource of a backend."""
+
+    resource: str
+    """A `Resource`."""
+    used: float
+    """Smoothed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterStatus:
+    """What the meter of a backend said last."""
+
+    heard_s: float | None
+    """How long ago; null: never."""
+    used: tuple[UsedStatus, ...]
+    """What is not known is absent."""
+    interactive: ClassStatus | None
+    """null: not known, as `bulk`."""
+    bulk: ClassStatus | None
+    """Sessions that move 5 Mbit/s or more each, or what `popctl meter --bulk` says."""
+    symptoms: tuple[str, ...]
+    """Each a `Symptom` of overload that is there now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PenaltyStatus:
     """What an upstream keeps of our changes, if it damps flaps (RFC 2439)."""
 

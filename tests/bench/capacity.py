@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from popctl.core import capacity, damping, gate, load
-from popctl.core.decide import Decision, decide
+from popctl.core.decide import decide
+from popctl.model.announce import Announce
 from popctl.model.capacity import CALM, LoadSettings, LoadState
 from popctl.model.desired import Actual
-from popctl.model.fleet import FleetView, Member, Record, Stance
+from popctl.model.fleet import FleetView, Member, Permit, PermitState, Record, Stance
 from popctl.model.floor import FleetSettings
 from popctl.model.load import FleetLoad, LoadSample, LoadTiming, PopLoad, Resource
 from popctl.model.playbook import DEFAULT_LADDER, Flow, Playbook, PlaybookInForce, Step, StepKey
@@ -93,26 +94,49 @@ def _member(name: str, found: PopLoad) -> Member:
     return Member(record=record, heard_at=0.0, created=1, modified=1)
 
 
-def _stepped(found: Decision, level: int) -> None:
-    if found.load_state.level != level + 1:
-        raise AssertionError(f"the bench must measure a step that is taken, not {found.desired.load}")
+def _wishing(pop: Pop, view: View, *, ratio: float | None, permit: bool, failed: bool) -> tuple[Pop, View]:
+    """Return the same agent with a floor of capacity, with a permit in hand, or with all its backends down."""
+    settings = pop.fleet
+    if settings is None:
+        raise AssertionError("the bench has a fleet")
+    floor = replace(settings.floor, minimum_capacity_ratio=ratio)
+    held = {"vpn": Permit(service="vpn", state=PermitState.HELD, since=-1.0)} if permit else {}
+    down = Health(verdict=Verdict.DOWN, leaning=Verdict.DOWN, heard_at=0.0, reason=Reason.REFUSED)
+    health = dict.fromkeys(view.health, down) if failed else view.health
+    fleet = replace(view.fleet, permits=held)
+    return replace(pop, fleet=replace(settings, floor=floor)), replace(view, fleet=fleet, health=health)
 
 
-def _whole_figures() -> list[Figure]:
-    """Time the whole decision of an agent: health, guard, capacity, routes, what the fleet is told."""
-    figures = []
-    for name, own, level in (("quiet", 300.0, 0), ("sheds", 980.0, 0)):
-        pop, view = _whole(own, level)
-        if own > 900.0:
-            _stepped(decide(pop, view, 0.0), level)
-        figures.append(
-            _figure(
-                f"decide: whole agent with load steering {name}, 1000-PoP view",
-                _median_s(lambda pop=pop, view=view: decide(pop, view, 0.0), 15, 20),  # type: ignore[misc]
-                1000.0,
-            )
-        )
-    return figures
+@dataclass(frozen=True, kw_only=True)
+class _Turn:
+    """One kind of whole decision, and where it must lead for the bench to measure what it says."""
+
+    name: str
+    used: float = 300.0
+    level: int = 0
+    ratio: float | None = None
+    failed: bool = False
+    announce: Announce = Announce.NORMAL
+
+    def figure(self) -> Figure:
+        leaves = self.announce is Announce.WITHDRAWN
+        bare = _whole(self.used, self.level)
+        pop, view = _wishing(*bare, ratio=self.ratio, permit=leaves, failed=self.failed)
+        found = decide(pop, view, 0.0).desired.services[0]
+        if found.announce is not self.announce:
+            raise AssertionError(f"{self.name}: the bench must measure {self.announce}, not {found}")
+        took_s = _median_s(lambda: decide(pop, view, 0.0), 15, 20)
+        return _figure(f"decide: whole agent {self.name}, 1000-PoP view", took_s, 1000.0)
+
+
+_TURNS = (
+    _Turn(name="with load steering quiet"),
+    _Turn(name="with load steering sheds", used=980.0, announce=Announce.DEPREFERRED),
+    _Turn(name="withdraws for load", used=980.0, level=2, announce=Announce.WITHDRAWN),
+    _Turn(name="quiet, floor of capacity", ratio=1.2),
+    _Turn(name="withdraws for health, floor of capacity", ratio=1.2, failed=True, announce=Announce.WITHDRAWN),
+    _Turn(name="withdraws for load, floor of capacity", used=980.0, level=2, ratio=1.2, announce=Announce.WITHDRAWN),
+)
 
 
 def _median_s(run: Callable[[], object], repeats: int, batch: int) -> float:
@@ -157,5 +181,5 @@ def measure() -> list[Figure]:
         ),
         _figure("capacity: quiet PoP", _median_s(lambda: capacity.choose(CALM, quiet, policies, 0.0), 15, 1000), 5.0),
         _figure("load: sum over 100 backends", _median_s(lambda: load.total(loads, LoadTiming(), 2.0), 15, 10), None),
-        *_whole_figures(),
+        *(turn.figure() for turn in _TURNS),
     ]

@@ -319,6 +319,22 @@ def test_a_backend_that_drains_takes_its_room_along() -> None:
     assert found.tightness.at_least == pytest.approx(0.7), "35 of 50 at the one that is left"
 
 
+def test_what_all_backends_share_can_be_the_tightest() -> None:
+    story = _alone(sessions=70.0)
+    story.world.pop = replace(story.pop, capacity={Resource.SESSIONS: 80.0, Resource.BITS: 1e9})
+    story.orders_drain(20.0, "b2")
+    story.run_to(19.0)
+    assert story.decision is not None
+    found = story.decision.desired.load
+    assert found is not None
+    assert found.tightness.at_least == pytest.approx(70 / 80)
+    assert found.tightness.missing is Reason.NOT_YET_KNOWN, "what the uplink carries is not told"
+    story.run_to(25.0)
+    found = story.decision.desired.load
+    assert found is not None
+    assert found.tightness.at_least == pytest.approx(70 / 80), "who is drained still uses the uplink"
+
+
 def test_a_backend_that_was_drained_and_switched_off_leaves_the_load_of_the_pop_known() -> None:
     fleet = _fleet(end=20.0)
     story = fleet.pops["b"].story

@@ -10,10 +10,19 @@ import pytest
 from popctl.agent.events import FleetChanged
 from popctl.agent.journal import Journal
 from popctl.agent.replay import replay
+from popctl.model.capacity import LoadSettings
 from popctl.model.fleet import FleetView, Permit, PermitState
 from popctl.model.floor import FleetSettings
 from popctl.model.load import LoadSample, Resource
-from popctl.model.meter import Daemon, DaemonDied, DaemonStarted, DaemonState, MeterLost, Overloaded, Symptom
+from popctl.model.meter import (
+    Daemon,
+    DaemonDied,
+    DaemonStarted,
+    DaemonState,
+    MeterLost,
+    Overloaded,
+    Symptom,
+)
 from popctl.model.observation import Outcome
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
@@ -21,6 +30,7 @@ from popctl.senses.meter_events import MeterEvents
 from tests.fleet_agents import SERVICE, member
 from tests.pops import backend, ike, pop
 from tests.timeline.story import Story
+from tests.unit.senses.test_meter import EMPTY
 
 NORMAL, WITHDRAWN = Announce.NORMAL, Announce.WITHDRAWN
 CHARON = "charon"
@@ -157,11 +167,30 @@ def test_a_daemon_that_answered_after_its_death_is_not_known_to_be_dead() -> Non
     assert story.service(120.0).held
 
 
-def test_symptoms_and_a_lost_meter_decide_nothing() -> None:
+def test_symptoms_and_a_lost_meter_take_no_backend_down() -> None:
     story = serving()
     story.happens(29.6, Overloaded(backend=1, symptoms=(Symptom.JOBS_QUEUED,), at=29.6))
     story.happens(29.7, MeterLost(backend=1, reason=Reason.REFUSED, at=29.7))
     story.expect(29.8, NORMAL, Reason.HEALTHY)
+
+
+def test_overload_that_is_pushed_makes_the_agent_look_at_its_load_at_once() -> None:
+    limits = {Resource.SESSIONS: 100.0}
+    carrying = pop(backends=(replace(backend(1), capacity=limits),))
+    story = Story(replace(carrying, load=LoadSettings(services=frozenset({SERVICE}))))
+    story.passes(1, begin=0, end=60)
+    events = MeterEvents(1, lambda event: story.happens(event.at, event))
+    calm = replace(EMPTY, used={Resource.SESSIONS: 10.0})
+    for at in range(20, 41, 2):
+        events.measured(calm, float(at))
+    story.run_to(40.5)
+    looked_at = story.world.view().looked_at
+    full = replace(calm, used={Resource.SESSIONS: 99.0}, symptoms=(Symptom.NO_IDLE_WORKER,))
+    events.measured(full, 40.75)
+    story.run_to(40.75)
+    assert looked_at < 40.75
+    assert story.world.view().looked_at == 40.75
+    assert story.world.view().loads[1].symptoms == (Symptom.NO_IDLE_WORKER,)
 
 
 def test_events_of_backends_that_are_not_configured_are_passed_over() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from popctl.model.reason import Reason
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
 _NAMED = re.compile(r"`(tests/[\w/.*]+)?(?:::(\w+))?`")
@@ -39,6 +41,16 @@ def test_each_invariant_has_a_test_that_guards_it() -> None:
     assert sorted(rows) == list(range(1, _INVARIANTS + 1))
     for number, tests in rows.items():
         assert any(test for _, test in named(tests)), f"invariant {number}"
+
+
+def test_every_reason_that_load_can_give_is_explained() -> None:
+    table = (ROOT / "docs" / "capacity.md").read_text().partition("## Reasons")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    explained = {word for row in rows for word in re.findall(r"`([\w-]+)`", row)}
+    sources = ("capacity.py", "gate.py", "load.py", "pop_load.py")
+    text = "".join((ROOT / "popctl" / "core" / name).read_text() for name in sources)
+    assert {Reason[name].value for name in re.findall(r"\bReason\.([A-Z_]+)", text)} <= explained
+    assert explained <= {reason.value for reason in Reason}
 
 
 def test_no_two_decisions_share_a_number() -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
-from popctl.cli.render_load import landing_lines, load_lines
+from rich.console import Console
+
+from popctl.cli.render import show_status
+from popctl.cli.render_load import landing_lines, load_lines, meter_lines
+from popctl.model.load import LoadSample, Resource, Share, Symptom, TrafficClasses
 from popctl.wire.agent_api import Status, Why, decode
 from popctl.wire.load_api import LandingStatus
 from popctl.wire.preview_api import WithdrawPreview
@@ -42,6 +49,35 @@ async def test_status_and_why_tell_where_the_pop_stands_and_what_neighbours_keep
     assert "popctl_load_level 1.0" in metrics
     assert 'popctl_load_full{exact="true",resource="sessions"} 0.8' in metrics
     assert "popctl_playbook_good 1.0" in metrics
+
+
+async def test_a_few_bulk_users_and_symptoms_of_overload_are_seen_while_sessions_are_few(tmp_path: Path) -> None:
+    classes = TrafficClasses(interactive=Share(sessions=38, bit_s=1e8), bulk=Share(sessions=2, bit_s=9e8))
+    async with steered(tmp_path) as agent:
+        used = {Resource.SESSIONS: 40.0}
+        shown = (Symptom.LINK_DROPS,)
+        told = LoadSample(backend=1, at=time.monotonic(), used=used, classes=classes, symptoms=shown)
+        agent.loop.put(told)
+        await eventually_async(lambda: agent.world.view().loads[1].classes == classes)
+        status = await _status(agent)
+        metrics = agent.metrics.text().decode()
+        agent.loop.put(replace(told, at=told.at - 60.0))
+        agent.loop.put(replace(told, at=time.monotonic(), classes=None, symptoms=()))
+        await eventually_async(lambda: agent.world.view().loads[1].classes is None)
+        later = agent.metrics.text().decode()
+    meter = status.backends[0].meter
+    assert meter is not None
+    text = "\n".join(meter_lines("b1", meter))
+    assert "meter of b1: 40 sessions, 38 interactive with 100.0 Mbit/s, 2 bulk with 900.0 Mbit/s (90% of it)" in text
+    assert "symptoms of overload at b1: link-drops" in text
+    out = StringIO()
+    show_status(status, Console(file=out, width=160))
+    assert "2 bulk with 900.0 Mbit/s" in out.getvalue()
+    assert 'popctl_backend_class_sessions{backend="b1",class="bulk"} 2.0' in metrics
+    assert 'popctl_backend_class_bit_s{backend="b1",class="bulk"} 9e+08' in metrics
+    assert 'popctl_backend_symptom{backend="b1",symptom="link-drops"} 1.0' in metrics
+    assert 'backend="b1",class=' not in later
+    assert 'popctl_backend_symptom{backend="b1",symptom="link-drops"} 0.0' in later
 
 
 async def test_a_preview_of_a_withdraw_says_where_the_load_would_land_and_who_would_be_too_full(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from popctl.agent.metrics import Histogram, Metrics
 from popctl.agent.world import World
+from popctl.model.meter import Heard, L2tpCount, UnixMeter
 from popctl.model.observation import Observation, Outcome
 from popctl.model.pop import Announce
 from popctl.model.probe import ProbeKey
@@ -19,6 +20,7 @@ from popctl.model.reason import Reason
 from tests import pops
 from tests.eventually import eventually_async
 from tests.unit.agent import api_rig
+from tests.unit.senses.test_meter import CPU, EMPTY, IKE, LINK, TRACKED
 
 API_DOCUMENT = Path("docs/api.md").read_text()
 
@@ -141,3 +143,31 @@ async def test_api_document_names_every_metric_of_a_working_agent(tmp_path: Path
         found = {name for name, _ in samples(agent.metrics.text()) if name.startswith("popctl_")}
     plain = {re.sub(r"_(bucket|count|sum|created)$", "", name) for name in found}
     assert {name for name in plain if f"`{name}`" not in API_DOCUMENT} == set()
+
+
+def test_all_that_a_meter_read_can_be_scraped_while_it_is_fresh() -> None:
+    snapshot = replace(EMPTY, ike=IKE, l2tp=L2tpCount(tunnels=3, sessions=7), cpu=CPU, links=(LINK,), conntrack=TRACKED)
+    bare = pops.pop()
+    metered = {number: replace(one, meter=UnixMeter(path=Path("meter"))) for number, one in bare.backends.items()}
+    pop = replace(bare, backends=metered)
+    now = [10.0]
+    metrics = Metrics(
+        pop=pop,
+        world=World(pop),
+        clock=lambda: now[0],
+        version="1",
+        heard=lambda: {1: Heard(snapshot=snapshot, at=10.0), 2: Heard(snapshot=EMPTY, at=10.0)},
+    )
+    for source, figure, value in (
+        ("ike", "children", 100.0),
+        ("ike", "half_open", 2.0),
+        ("ike", "rekeys_min", 5.0),
+        ("l2tp", "tunnels", 3.0),
+        ("cpu", "softirq", 0.125),
+        ("conntrack", "insert_failed_s", 0.0),
+    ):
+        assert read(metrics, "popctl_backend_meter", backend="b1", source=source, figure=figure) == value
+    assert read(metrics, "popctl_backend_link", backend="b1", interface="eth0", figure="drop_s") == 0.0
+    assert not [labels for name, labels in samples(metrics.text()) if "meter" in name and ("backend", "b2") in labels]
+    now[0] += pop.load_timing.stale_after_s
+    assert not [name for name, _ in samples(metrics.text()) if name in ("popctl_backend_meter", "popctl_backend_link")]

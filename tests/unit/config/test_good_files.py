@@ -231,6 +231,7 @@ def test_what_is_written_about_load_becomes_its_values() -> None:
     assert pop.load is not None
     assert pop.backends[1].capacity == {Resource.SESSIONS: 4000.0, Resource.BITS: 10e9}
     assert pop.backends[2].capacity == {Resource.SESSIONS: 2000.0, Resource.BITS: 2.5e9, Resource.CPU: 3.5}
+    assert pop.capacity == {Resource.BITS: 8e9}
     assert pop.load.services == {"vpn"}
     assert [level.name for level in pop.load.ladder] == [
         "normal",
@@ -252,7 +253,7 @@ def test_what_is_written_about_load_becomes_its_values() -> None:
 
 def test_without_a_load_section_load_moves_nothing() -> None:
     pop = parse_minimal()
-    assert (pop.load, pop.backends[1].capacity) == (None, None)
+    assert (pop.load, pop.capacity, pop.backends[1].capacity) == (None, None, None)
 
 
 def test_an_empty_load_section_gets_the_defaults_of_the_model_but_for_the_age_of_the_view() -> None:

@@ -9,7 +9,6 @@ import pytest
 from popctl.core import capacity, damping, gate
 from popctl.model.capacity import CALM, Distrust, LoadPolicy, LoadState
 from popctl.model.load import Resource, Tightness
-from popctl.model.playbook import StepKey
 from popctl.model.pop import Announce
 from popctl.model.reason import Reason
 from tests.fleets import LADDER, Fleet, Users
@@ -174,12 +173,14 @@ def test_a_level_is_kept_while_the_own_load_is_not_known() -> None:
     assert (choice.level, choice.reason) == (1, Reason.STALE)
 
 
-def test_a_step_waits_for_the_fleets_permit_and_says_which() -> None:
+def test_a_step_waits_for_the_fleets_permit_and_says_what_it_would_be() -> None:
     fleet = _fleet()
     hot = replace(CALM, hot_since=0.0)
     inputs = replace(fleet.inputs(0, 20.0), permitted=False)
     choice = capacity.choose(hot, inputs, POLICIES, 20.0)
-    assert (choice.level, choice.reason, choice.wants) == (0, Reason.NO_PERMIT, StepKey("p0", 0, 1))
+    assert (choice.level, choice.reason) == (0, Reason.NO_PERMIT)
+    assert choice.granted == capacity.choose(hot, replace(inputs, permitted=True), POLICIES, 20.0)
+    assert choice.granted.level == 1
 
 
 def test_a_change_waits_until_flap_damping_allows_it() -> None:

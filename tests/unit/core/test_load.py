@@ -7,7 +7,7 @@ import math
 import pytest
 
 from popctl.core import load
-from popctl.model.load import BackendLoad, LoadSample, LoadTiming, Resource, Share, TrafficClasses
+from popctl.model.load import BackendLoad, LoadSample, LoadTiming, Resource, Share, Symptom, TrafficClasses
 from popctl.model.reason import Reason
 from tests.fleets import amounts
 
@@ -89,6 +89,13 @@ def test_capacities_add_up_only_where_every_backend_is_limited() -> None:
     assert load.add([]) == {}
 
 
-def test_few_bulk_users_are_seen_before_sessions_are_many() -> None:
+def test_classes_and_symptoms_are_those_of_the_latest_sample_and_go_stale_with_it() -> None:
     classes = TrafficClasses(interactive=Share(sessions=990, bit_s=1e8), bulk=Share(sessions=10, bit_s=9e8))
-    assert classes.bulk_part == pytest.approx(0.9)
+    told = LoadSample(backend=1, at=5.0, used={}, classes=classes, symptoms=(Symptom.LINK_DROPS,))
+    found = load.fold(load.UNHEARD, told, TIMING)
+    assert (found.classes, found.symptoms) == (classes, (Symptom.LINK_DROPS,))
+    assert load.heard(found, TIMING, 14.9)
+    assert not load.heard(found, TIMING, 15.0)
+    assert not load.heard(load.UNHEARD, TIMING, 0.0)
+    later = load.fold(found, LoadSample(backend=1, at=7.0, used={}), TIMING)
+    assert (later.classes, later.symptoms) == (None, ())

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from popctl.meter.hub import Hub
+from popctl.meter.service import look
 from popctl.model.load import LoadSample, Resource
 from popctl.model.meter import (
     Conntrack,
@@ -17,6 +19,7 @@ from popctl.model.meter import (
     DaemonDied,
     DaemonStarted,
     DaemonState,
+    Heard,
     Ike,
     IkeCounters,
     L2tpCount,
@@ -37,6 +40,7 @@ from popctl.senses.meter_host import HostMeter
 from popctl.senses.meter_l2tp import L2tpMeter
 from popctl.senses.meter_vici import ViciMeter, classes
 from popctl.wire.errors import WireError
+from tests.eventually import eventually_async
 from tests.unit.wire.test_proc_text import CONNTRACK, NET_DEV, PPPOL2TP, STAT
 
 if TYPE_CHECKING:
@@ -339,6 +343,27 @@ async def test_a_snapshot_has_every_part_and_a_reason_for_what_is_missing(proc: 
     whole.close()
 
 
+async def test_a_symptom_between_two_looks_is_told_at_once_and_by_one_look(proc: Path) -> None:
+    loop = asyncio.get_running_loop()
+    hub = Hub(clock=loop.time, interval_s=3600.0)
+    host, between = (HostMeter(proc=proc, sys=proc, interfaces=("eth0",)) for _ in range(2))
+    whole = Meter(host, between=between, clock=loop.time)
+    task = asyncio.create_task(look(whole, hub, 3600.0))
+    first = await eventually_async(hub.latest)
+    assert not first.snapshot.symptoms
+    assert not whole.glance(), "rates need two readings"
+    (proc / "net/dev").write_text(NET_DEV.replace("0    3    0", "0    9    0"))
+
+    def shown() -> tuple[Symptom, ...]:
+        latest = hub.latest()
+        return () if latest is None else latest.snapshot.symptoms
+
+    assert await eventually_async(shown) == (Symptom.LINK_DROPS,)
+    assert not whole.glance(), "it has been told"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 EMPTY = Snapshot(used={}, unknown={}, cpu=LOST, links=LOST, conntrack=LOST, ike=LOST, l2tp=LOST)
 
 
@@ -387,3 +412,4 @@ def test_symptoms_are_told_when_they_appear_and_not_while_they_last() -> None:
         events.measured(replace(EMPTY, symptoms=shown), float(at))
     assert [event.at for event in found if isinstance(event, Overloaded)] == [1.0, 4.0]
     assert sum(isinstance(event, LoadSample) for event in found) == 5
+    assert events.latest == Heard(snapshot=replace(EMPTY, symptoms=(Symptom.LINK_DROPS,)), at=4.0)
