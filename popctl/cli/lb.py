@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
-from popctl.cli.client import NothingThereError, UnreadableError, UsageError
+from popctl.cli.client import AgentClient, NothingThereError, UnreadableError, UsageError
 from popctl.cli.exits import Exit
-from popctl.cli.options import CONFIGURATION, AsJson, Inventory, attempt, printable, write_json
+from popctl.cli.options import CONFIGURATION, DEFAULT_SOCKET, AsJson, Inventory, attempt, printable, write_json
+from popctl.cli.reach import UnixReach
 
 if TYPE_CHECKING:
     from popctl.cli.lb_inventory import BalancerInventory
@@ -41,11 +42,14 @@ def explain(
     esp: str = "",
     down: tuple[str, ...] = (),
     draining: tuple[str, ...] = (),
+    live: Annotated[bool, Parameter(negative="")] = False,
+    socket: Annotated[Path | None, Parameter(env_var="POPCTL_SOCKET")] = None,
     json: AsJson = False,
 ) -> int:
     """Say where a packet goes: from hex, from a capture, or from a 5-tuple and SPIs.
 
-    Packets of a capture are taken in order, so that what one teaches the balancer is known for the next.
+    All backends are taken for alive unless something else is said. Packets of a capture are taken in order, so that
+    what one teaches the balancer is known for the next; no other client is remembered.
 
     Parameters
     ----------
@@ -69,6 +73,10 @@ def explain(
         Backends to take for down.
     draining
         Backends to take for draining.
+    live
+        Take those for down and draining that the running agent has so, too.
+    socket
+        Unix socket of that agent's API; /run/popctl/api.sock if nothing else is said.
     json
         One JSON object on standard output; of a capture, with all its packets.
     """
@@ -79,6 +87,8 @@ def explain(
         try:
             found = load(inventory)
             tables = _with_health(found, inventory, down, draining)
+            if live:
+                tables = _as_it_is(tables, found, AgentClient(UnixReach(socket or DEFAULT_SOCKET)))
             if pcap is not None:
                 packets = list(_capture(pcap))
             elif packet:
@@ -247,6 +257,22 @@ def _with_health(found: BalancerInventory, inventory: Path, down: tuple[str, ...
         alive=found.tables.alive - {found.ids[name] for name in down},
         draining=frozenset(found.ids[name] for name in draining),
     )
+
+
+def _as_it_is(tables: Tables, found: BalancerInventory, agent: AgentClient) -> Tables:
+    """Take out and drain what the agent has out and draining. Raises `ClientError`."""
+    places = {one.name: one.balancer for one in agent.status().backends if one.balancer is not None}
+    strange = sorted(places.keys() ^ found.ids.keys())
+    if strange:
+        raise _OptionError(
+            f"--live: {', '.join(strange)}: not a backend of both the agent's balancer and the inventory"
+        )
+    for name, one in places.items():
+        if not one.in_kernel:
+            print(f"{printable(name)}: {one.place} is wanted, and not in the kernel yet", file=sys.stderr)  # noqa: T201 - a command speaks
+    out = {found.ids[name] for name, one in places.items() if one.place in ("out", "cut")}
+    drained = {found.ids[name] for name, one in places.items() if one.place == "draining"}
+    return replace(tables, alive=tables.alive - out, draining=tables.draining | drained)
 
 
 def _text(tables: Tables, steering: Steering) -> str:

@@ -20,9 +20,12 @@ from popctl.agent.fleet_hand import FleetHand, Identity
 from popctl.agent.intents import IntentStore, StateCorruptError
 from popctl.agent.loop import Loop
 from popctl.agent.metrics import Metrics, Reading
+from popctl.agent.sa_watch import SaWatch
+from popctl.agent.steering import Steering
 from popctl.agent.world import World
 from popctl.fleet.fleet import Fleet
 from popctl.fleet.single import SingleFleet
+from popctl.lb.memory import MemoryBalancer, MemoryKernel
 from popctl.listen.sockets import listening
 from popctl.model.desired import Actual
 from popctl.model.listen import UnixEndpoint
@@ -93,7 +96,11 @@ class TestedAgent:
         self.metrics = Metrics(pop=pop, world=self.world, clock=time.monotonic, version="1.2.3", readings=readings)
         identity = Identity(config_digest="sha256:abc", incarnation=f"{pop.name}-1", labelling=pop.labelling)
         self.fleet = FleetHand(fleet, identity, self._put)
-        self.loop = Loop(self.world, self.speaker, time.monotonic, (self.last_seen, self.metrics), fleet=self.fleet)
+        self.steering: Steering | None = None
+        if pop.tables is not None:
+            self.steering = Steering(pop, MemoryBalancer(MemoryKernel()), self._put, SaWatch(pop, time.monotonic))
+        sinks = (self.last_seen, self.metrics)
+        self.loop = Loop(self.world, self.speaker, time.monotonic, sinks, steering=self.steering, fleet=self.fleet)
         self.speaker.loop = self.loop
         self.api = Api(
             pop=pop,
@@ -156,11 +163,14 @@ async def running(
     agent.speaker.connect()
     async with asyncio.TaskGroup() as group:
         loop = group.create_task(agent.loop.run()) if turning else None
-        fleets = group.create_task(agent.fleet.run())
+        hands = [group.create_task(agent.fleet.run())]
+        if agent.steering is not None:
+            hands.append(group.create_task(agent.steering.run()))
         with listening(UnixEndpoint(path=agent.socket)) as held:
             async with agent.api.open(held):
                 yield agent
-        fleets.cancel()
+        for hand in hands:
+            hand.cancel()
         if loop is not None:
             loop.cancel()
 
