@@ -211,5 +211,5 @@ def test_a_journal_of_a_pop_in_a_fleet_is_decided_again_the_same(tmp_path: Path)
     for path in files:
         with path.open(encoding="utf-8") as lines:
             turns = list(replay(lines, lambda _: story.pop))
-        assert turns
+        assert turns or path.name == "journal", "only the newest may just have been begun"
         assert all(turn.identical for turn in turns)
