@@ -15,12 +15,10 @@ from popctl.config.errors import Problem
 from popctl.wire.spi_lint import clashes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from popctl.agent.events import Event
     from popctl.core.decide import Decision
     from popctl.model.balancer import Labelling
-    from popctl.model.fleet import FleetView
+    from popctl.model.fleet import FleetView, Member
     from popctl.model.instant import Instant
     from popctl.model.pop import Pop
 
@@ -29,20 +27,18 @@ _LOG = structlog.get_logger("popctl.agent")
 
 def clashing(labelling: Labelling | None, own: str, view: FleetView) -> dict[str, tuple[Problem, ...]]:
     """Return what is wrong between this labelling and every other PoP, by the name of the PoP."""
-    return {name: told for name, told in _each(labelling, own, view) if told}
+    found = {name: _between(labelling, name, member) for name, member in view.members.items() if name != own}
+    return {name: told for name, told in found.items() if told}
 
 
-def _each(labelling: Labelling | None, own: str, view: FleetView) -> Iterator[tuple[str, tuple[Problem, ...]]]:
-    for name, member in view.members.items():
-        theirs = member.record.report.labelling
-        if name != own and labelling is not None and theirs is not None:
-            yield (
-                name,
-                tuple(
-                    Problem(path=one.key, found=f"{name} in the fleet", problem=one.text, remedy=one.remedy)
-                    for one in clashes(labelling, name, theirs)
-                ),
-            )
+def _between(labelling: Labelling | None, name: str, member: Member) -> tuple[Problem, ...]:
+    theirs = member.record.report.labelling
+    if labelling is None or theirs is None:
+        return ()
+    return tuple(
+        Problem(path=one.key, found=f"{name} in the fleet", problem=one.text, remedy=one.remedy)
+        for one in clashes(labelling, name, theirs)
+    )
 
 
 def new_clashes(old: Pop, new: Pop, view: FleetView) -> tuple[Problem, ...]:
@@ -59,18 +55,28 @@ class LabelAlarm:
 
     def __init__(self, pop: Pop) -> None:
         self._pop = pop
-        self._told: dict[str, tuple[Problem, ...]] = {}
+        self._seen: dict[str, tuple[Member, tuple[Problem, ...]]] = {}
 
     def turn(self, now: Instant, events: tuple[Event, ...], decision: Decision | None) -> None:  # noqa: ARG002 - a sink
         """Say what began and what ended."""
         views = [event.view for event in events if isinstance(event, FleetChanged)]
         if not views:
             return
-        found = clashing(self._pop.labelling, self._pop.name, views[-1])
-        for name, told in sorted(found.items()):
-            for one in told:
-                if one not in self._told.get(name, ()):
-                    _LOG.error("labels of another PoP clash with ours", pop=name, problem=str(one))
-        for name in sorted(self._told.keys() - found.keys()):
+        members = views[-1].members
+        for name in self._seen.keys() - members.keys():
+            self._tell(name, self._seen.pop(name)[1], ())
+        for name, member in members.items():
+            before = self._seen.get(name)
+            # A fleet of a thousand PoPs is not compared anew for every word of one.
+            if name == self._pop.name or (before is not None and before[0] is member):
+                continue
+            found = _between(self._pop.labelling, name, member)
+            self._seen[name] = (member, found)
+            self._tell(name, () if before is None else before[1], found)
+
+    def _tell(self, name: str, before: tuple[Problem, ...], after: tuple[Problem, ...]) -> None:
+        for one in after:
+            if one not in before:
+                _LOG.error("labels of another PoP clash with ours", pop=name, problem=str(one))
+        if before and not after:
             _LOG.warning("labels of another PoP clash no more", pop=name)
-        self._told = found

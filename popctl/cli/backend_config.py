@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
-from popctl.cli.client import ClientError, NothingThereError
+from popctl.cli.client import ClientError, NothingThereError, UsageError
 from popctl.cli.exits import Exit
 from popctl.cli.options import CONFIGURATION, AsJson, Inventory, attempt, printable, write_json
 
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from popctl.wire.strongswan_conf import Check
 
 _VICI_S = 10.0
+
+
+class _UnlabelledError(UsageError):
+    """There is nothing that its SPIs could be compared with."""
+
+    located = True
+
 
 backend_config_app = App(name="backend-config", help="Writes the configuration of a backend.")
 
@@ -54,7 +61,7 @@ def backend_config(
     """
     from popctl.cli.lb_inventory import load  # noqa: PLC0415 - numpy and YAML only where needed
     from popctl.wire.spi import Identity  # noqa: PLC0415
-    from popctl.wire.strongswan_conf import render  # noqa: PLC0415
+    from popctl.wire.strongswan_conf import render, render_unlabelled  # noqa: PLC0415
 
     def work() -> int:
         found = load(inventory)
@@ -63,9 +70,17 @@ def backend_config(
         member = found.ids[backend]
         identity = Identity(found.pop, member)
         if check is not None:
+            if backend in found.unlabelled:
+                raise _UnlabelledError(
+                    f"backends.{backend}.labelled: is false in {inventory}, so its SPIs follow no plan"
+                )
             return _say(_check((found.plan,), identity, check), as_json=json)
         vips = sorted({str(v): v for s in found.tables.services if member in s.rows.row(0) for v in s.vips}.items())
-        text = render(found.plan, identity, backend, [vip for _, vip in vips])
+        addresses = [vip for _, vip in vips]
+        if backend in found.unlabelled:
+            text = render_unlabelled(found.plans, backend, addresses)
+        else:
+            text = render(found.plan, identity, backend, addresses)
         if json:
             write_json({"backend": backend, "settings": text})
         else:

@@ -34,7 +34,7 @@ from popctl.model.balancer import (
     Tables,
     Unmatched,
 )
-from popctl.wire.spi import Identity, labels
+from popctl.wire.spi import Identity, free_esp, labels
 from popctl.wire.spi_lint import Inventory, lint, lint_ids, lint_previous
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class BalancerInventory:
     tables: Tables
     ids: Mapping[str, int]
     """Backend name -> id."""
+    unlabelled: frozenset[str] = frozenset()
+    """Names of backends whose SPIs follow no plan."""
     name: str | None = None
     """Of the PoP; None: a balancer's own file does not say."""
     endpoints: Mapping[str, ViciEndpoint] = field(default_factory=dict)
@@ -185,6 +187,7 @@ def _build(path: Path, described: schema_inventory.Inventory) -> BalancerInvento
     found += lint_previous(in_force) + lint_ids(plan, pop, {number: name for name, number in ids.items()})
     if found:
         raise InventoryError(path, found)
+    unlabelled = frozenset(name for name, backend in described.backends.items() if not backend.labelled)
     tables = Tables(
         services=tuple(_service(name, described, in_force) for name in described.services),
         backends={
@@ -194,9 +197,29 @@ def _build(path: Path, described: schema_inventory.Inventory) -> BalancerInvento
         alive=frozenset(ids.values()),
     )
     found = table_problems(tables)
+    if free_esp(in_force) is None:
+        found += tuple(_taken(name) for name in sorted(unlabelled & _beside_labels(tables)))
     if found:
         raise InventoryError(path, found)
-    return BalancerInventory(plans=in_force, pop=pop, tables=tables, ids=ids)
+    return BalancerInventory(plans=in_force, pop=pop, tables=tables, ids=ids, unlabelled=unlabelled)
+
+
+def _beside_labels(tables: Tables) -> frozenset[str]:
+    """Return who is in a service that follows labels where it can. Spread by SPI, it is refused in any case."""
+    return frozenset(
+        tables.backends[backend].name
+        for service in tables.services
+        if service.labels.ike and service.key is not HashKey.SPI
+        for backend in service.rows.members
+    )
+
+
+def _taken(name: str) -> Problem:
+    return Problem(
+        key=f"backends.{name}.labelled",
+        text="is false, and the plan takes all ESP SPIs: its ESP would be taken for that of others",
+        remedy="label it, or let the plan leave some: fewer bits, or an esp_base",
+    )
 
 
 def _service(name: str, described: schema_inventory.Inventory, in_force: tuple[SpiPlan, ...]) -> BalancedService:

@@ -81,6 +81,17 @@ def esp_plan(plan: SpiPlan) -> EspRange:
     return EspRange(plan.esp_base, plan.esp_base + (1 << (id_bits(plan) + plan.sa_bits)) - 1)
 
 
+def free_esp(plans: Iterable[SpiPlan]) -> EspRange | None:
+    """Return the largest range of ESP SPIs that is in none of the plans; None when they take all."""
+    gaps, start = [], ESP_RESERVED
+    for first, last in sorted(esp_plan(plan) for plan in plans):
+        gaps.append(EspRange(start, first - 1))
+        start = max(start, last + 1)
+    gaps.append(EspRange(start, ESP_SPACE - 1))
+    widest = max(gaps, key=lambda gap: gap.last - gap.first)
+    return widest if widest.first <= widest.last else None
+
+
 def identify(plan: SpiPlan, spi: bytes) -> Identity | None:
     """Read the label of an IKE SPI; None when it has none of this plan. Raises `WireError` when it is not 8 bytes."""
     if len(spi) != 8:  # noqa: PLR2004 - RFC 7296 section 3.1: an IKE SPI is 8 octets

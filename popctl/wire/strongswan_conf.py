@@ -14,7 +14,7 @@ from popctl.model.balancer import Problem, SpiPlan
 from popctl.model.observation import Outcome
 from popctl.model.route import Address
 from popctl.wire.errors import WireError
-from popctl.wire.spi import SPI_MASK, Identity, esp_slice, identify, identify_esp, label
+from popctl.wire.spi import SPI_MASK, UNROUTABLE_LABEL, Identity, esp_slice, free_esp, identify, identify_esp, label
 
 SYSCTLS: Mapping[str, str] = {
     "net.ipv4.conf.all.rp_filter": "2",
@@ -58,22 +58,43 @@ def settings(plan: SpiPlan, identity: Identity) -> dict[str, str]:
     }
 
 
+def unlabelled_settings(plans: Sequence[SpiPlan]) -> dict[str, str]:
+    """Return the keys for a backend whose SPIs are in no plan; without a range where the plans take all of ESP."""
+    keys = {"spi_mask": f"0x{SPI_MASK:016x}", "spi_label": f"0x{UNROUTABLE_LABEL << 32:016x}"}
+    free = free_esp(plans)
+    return keys if free is None else keys | {"spi_min": f"0x{free.first:08x}", "spi_max": f"0x{free.last:08x}"}
+
+
 def charon_section(plan: SpiPlan, identity: Identity) -> str:
     """Return the section `charon` of strongswan.conf for one backend."""
-    return "charon {\n" + "".join(f"    {k} = {v}\n" for k, v in settings(plan, identity).items()) + _STAY + "}\n"
+    return _section(settings(plan, identity))
+
+
+def _section(keys: Mapping[str, str]) -> str:
+    return "charon {\n" + "".join(f"    {k} = {v}\n" for k, v in keys.items()) + _STAY + "}\n"
 
 
 def render(plan: SpiPlan, identity: Identity, name: str, vips: Sequence[Address]) -> str:
     """Return everything a backend needs, ready to paste, in three parts."""
+    who = f"PoP {identity.pop}, backend {identity.backend}, plan {plan.site} generation {plan.generation}"
+    return _three_parts(f"{name}: {who}", charon_section(plan, identity), vips)
+
+
+def render_unlabelled(plans: Sequence[SpiPlan], name: str, vips: Sequence[Address]) -> str:
+    """Return the same for a backend that is not labelled, should it be a strongSwan."""
+    return _three_parts(f"{name}: not labelled, and so in no plan", _section(unlabelled_settings(plans)), vips)
+
+
+def _three_parts(title: str, section: str, vips: Sequence[Address]) -> str:
     sysctls = "".join(f"{key} = {value}\n" for key, value in SYSCTLS.items())
     addresses = "".join(
         f"ip address add {vip}/{vip.max_prefixlen} dev lo{' nodad' if vip.version == 6 else ''}\n"  # noqa: PLR2004
         for vip in vips
     )
     return (
-        f"# {name}: PoP {identity.pop}, backend {identity.backend}, plan {plan.site} generation {plan.generation}\n"
+        f"# {title}\n"
         "# /etc/strongswan.d/popctl.conf; the label needs a restart of charon, the range `swanctl --reload-settings`.\n"
-        f"{charon_section(plan, identity)}\n"
+        f"{section}\n"
         "# /etc/sysctl.d/60-popctl.conf\n"
         f"{sysctls}\n"
         "# The VIP, on loopback; name it in local_addrs of every connection.\n"

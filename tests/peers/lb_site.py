@@ -22,7 +22,7 @@ from vici.exception import CommandException
 
 from popctl.lb.nft import compile_tables
 from popctl.lb.route import Routes, wanted
-from popctl.model.balancer import Tables
+from popctl.model.balancer import SpiPlan, Tables
 from popctl.wire.nft_text import transaction
 from popctl.wire.spi import Identity
 from popctl.wire.strongswan_conf import charon_section
@@ -142,8 +142,8 @@ class Site:
             with self.net.thread(lb) as executor:
                 executor.submit(_apply_routes, state).result()
 
-    def start(self, version: int, clients: int = 1) -> ExitStack:
-        """Start the daemons; the result ends them."""
+    def start(self, version: int, clients: int = 1, plan: SpiPlan = PLAN) -> ExitStack:
+        """Start the daemons, backends labelled by `plan`; the result ends them."""
         stack = ExitStack()
         try:
             for number in range(2):
@@ -151,7 +151,7 @@ class Site:
                     self.net.name(f"b{number}"),
                     connections=backend_connections(version),
                     settings={"dos_protection": "no"},
-                    more=charon_section(PLAN, Identity(POP, number)),
+                    more=charon_section(plan, Identity(POP, number)),
                     libipsec=True,
                 )
                 self.backends.append(stack.enter_context(backend))
@@ -166,6 +166,16 @@ class Site:
             stack.close()
             raise
         return stack
+
+    def relabel(self, number: int, old: SpiPlan, new: SpiPlan) -> None:
+        """Restart a backend that labels by another plan from now on; its SAs are gone."""
+        backend, identity = self.backends[number], Identity(POP, number)
+        backend.kill()
+        file = backend.directory / "strongswan.conf"
+        text = file.read_text()
+        assert charon_section(old, identity) in text
+        file.write_text(text.replace(charon_section(old, identity), charon_section(new, identity)))
+        backend.start()
 
     # What a client does.
 

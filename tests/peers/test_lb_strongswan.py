@@ -8,6 +8,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +18,13 @@ from vici.exception import CommandException
 from popctl.cli.backend_config import backend_config
 from popctl.cli.exits import Exit
 from popctl.lb import sas
+from popctl.model.balancer import SpiPlan
 from popctl.model.pop import ViciEndpoint
 from popctl.senses.doctor import read_lifetimes
 from popctl.wire import packet
 from popctl.wire.errors import WireError
-from tests.balancers import PLAN, POP, VIP4, draining, server_spi, without
+from popctl.wire.spi import Identity, identify, labels
+from tests.balancers import NARROW_PLAN, PLAN, POP, VIP4, WIDE_PLAN, draining, server_spi, without
 from tests.eventually import eventually
 from tests.peers.lb_agent import ROOT, balancer_process
 from tests.peers.lb_net import Net, needs_nft
@@ -53,6 +56,16 @@ def send_udp(payload: bytes, host: str, port: int) -> None:
     """Send one datagram; the kernel cuts it into fragments."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.sendto(payload, (host, port))
+
+
+def plans_of(site: Site, number: int) -> set[SpiPlan]:
+    """Return the plans that a backend's SAs follow."""
+    own = [
+        sa["initiator-spi" if sa.get("initiator") == b"yes" else "responder-spi"] for sa in site.backends[number].sas()
+    ]
+    identity = Identity(POP, number)
+    both = (NARROW_PLAN, WIDE_PLAN)
+    return {plan for spi in own for plan in both if identify(plan, bytes.fromhex(spi.decode())) == identity}
 
 
 def other_than(home: int) -> int:
@@ -204,6 +217,34 @@ def test_a_drain_keeps_every_sa_and_takes_no_new_one(site: Site, version: int) -
         assert pings[0] > 40
         assert pings[1] <= may_be_lost
         assert site.mis_steered() == 0
+
+
+@VERSIONS
+def test_a_new_plan_is_rolled_out_backend_by_backend_and_no_sa_goes_astray(site: Site, version: int) -> None:
+    """The steps of docs/balancer.md, with a client on the old plan to the end."""
+    alone, both = (
+        replace(TWO, services=(replace(TWO.services[0], labels=labels(plan, POP, (0, 1), before)),))
+        for plan, before in ((NARROW_PLAN, ()), (WIDE_PLAN, (NARROW_PLAN,)))
+    )
+    site.install("lb", "lb2", state=alone)
+    with site.start(version, 6, NARROW_PLAN):
+        home = site.connect(1)
+        other = other_than(home)
+        with site.pinging(1) as pings:
+            site.install("lb", "lb2", state=draining(both, other))
+            site.relabel(other, NARROW_PLAN, WIDE_PLAN)
+            site.install("lb", "lb2", state=draining(both, home))
+            assert [site.connect(i) for i in range(2, 6)] == [other] * 4
+            for number in (home, other):
+                site.rekey(site.backends[number], "child")
+            assert site.ping(1, 40) >= 39
+        assert eventually(lambda: [i for i in range(1, 6) if site.ping(i) != 3] == [])
+        assert (site.home(1), site.home(2)) == (home, other)
+        assert [plans_of(site, number) for number in (home, other)] == [{NARROW_PLAN}, {WIDE_PLAN}]
+        assert pings[0] > 40
+        assert pings[1] <= 1
+        assert site.mis_steered() == 0
+        assert site.counters()["drop.vpn.stray"] == 0
 
 
 def test_a_service_that_refuses_new_sas_keeps_every_old_one(site: Site) -> None:

@@ -356,3 +356,47 @@ def test_two_pops_with_one_id_are_told_apart_by_their_names(tmp_path: Path, caps
     assert compare(*files) == Exit.PROBLEMS
     told = "pop.id: 1 is 'fra1' here and 'ams1' there; ids are permanent: give the newer PoP a free one\n"
     assert capsys.readouterr().err == told
+
+
+NARROW = {"site": "example.net", "pop_bits": 4, "backend_bits": 4, "sa_bits": 20, "esp_base": 0x10000000}
+
+
+def half_labelled(directory: Path, plan: dict[str, Any]) -> Path:
+    """Write an inventory whose b1 is not labelled."""
+
+    def change(document: dict[str, Any]) -> None:
+        document.update(spi_plan=plan, sizes={})
+        document["backends"]["b1"]["labelled"] = False
+        document["services"]["vpn"]["balancer"]["key"] = "source-ip"
+
+    return changed(directory, change)
+
+
+def test_a_backend_that_is_not_labelled_is_told_to_keep_out_of_the_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = half_labelled(tmp_path, NARROW)
+    assert backend_config("b1", inventory=file, json=True) == Exit.OK
+    told = dict(re.findall(r"(spi_\w+) = (0x\w+)", json.loads(capsys.readouterr().out)["settings"]))
+    assert told == {
+        "spi_mask": "0xffffffff00000000",
+        "spi_label": "0xffffffff00000000",
+        "spi_min": "0x20000000",
+        "spi_max": "0xffffffff",
+    }
+    there = {"inventory": file, "source": str(CLIENT4), "destination": str(VIP4), "json": True}
+    for packets in ({"spi_i": "1", "spi_r": told["spi_label"]}, {"esp": told["spi_min"]}, {"esp": told["spi_max"]}):
+        assert explain(**there, **packets) == Exit.OK
+        assert json.loads(capsys.readouterr().out)["reason"] == "source-hash"
+    assert backend_config("b1", inventory=file, check=tmp_path / "vici") == Exit.USAGE
+    assert capsys.readouterr().err == f"backends.b1.labelled: is false in {file}, so its SPIs follow no plan\n"
+
+
+def test_a_plan_that_takes_all_of_esp_leaves_nothing_to_who_is_not_labelled(tmp_path: Path) -> None:
+    file = half_labelled(tmp_path, {"site": "example.net"})
+    with pytest.raises(InventoryError) as refused:
+        load(file)
+    assert str(refused.value) == (
+        f"{file}: backends.b1.labelled: is false, and the plan takes all ESP SPIs: its ESP would be taken for that of "
+        "others; label it, or let the plan leave some: fewer bits, or an esp_base"
+    )
