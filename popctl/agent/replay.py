@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from popctl.agent.journal import event_of
 from popctl.agent.world import World
@@ -111,7 +112,7 @@ def main(arguments: list[str]) -> int:
     """Replay a file; exit code 1 when any decision differs, 2 when the file cannot be replayed."""
     parser = argparse.ArgumentParser(prog="popctl replay", description="Decide a journal again and compare.")
     parser.add_argument("file", type=Path)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, and one for the whole at the end")
     options = parser.parse_args(arguments)
     turns = different = 0
     try:
@@ -121,10 +122,18 @@ def main(arguments: list[str]) -> int:
                 different += not turn.identical
                 _tell(turn, as_json=options.json)
     except (ReplayError, ConfigError, OSError, UnicodeDecodeError) as error:
-        sys.stderr.write(f"{options.file}: {error}\n")
+        _end(f"{options.file}: {error}", {"error": f"{options.file}: {error}", "exit": 2}, as_json=options.json)
         return 2
-    sys.stderr.write(f"{turns} decisions, {different} different\n")
+    counts = {"decisions": turns, "different": different}
+    _end(f"{turns} decisions, {different} different", counts, as_json=options.json)
     return 1 if different else 0
+
+
+def _end(text: str, document: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(document))  # noqa: T201 - a command's output
+    else:
+        sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def write_internet(
     users: Users = 1_000_000,
     internet: Annotated[Path, Parameter(name="--internet")] = INTERNET,
     fleet: Annotated[Path, Parameter(name="--fleet")] = FLEET,
+    json: AsJson = False,
 ) -> int:
     """Write a synthetic Internet, fitted to published statistics, and a fleet to try on it.
 
@@ -72,11 +73,16 @@ def write_internet(
             caida.write(internet, links, comment=f"synthetic: popctl topology generate --ases {ases} --seed {seed}")
         with writing(fleet):
             fleet.write_text(json_text.dumps(fleet_file.to_json(sites), indent=1) + "\n", encoding="utf-8")
-        counts = f"{ases} ASes, {len(links.transit)} transit links, {len(links.peering)} peerings"
-        sys.stdout.write(f"{internet}: {counts}\n{fleet}: {pops} PoPs for {users} sessions\n")
+        written = {"ases": ases, "transit": len(links.transit), "peering": len(links.peering)}
+        if json:
+            made_for = {"file": str(fleet), "pops": pops, "sessions": users}
+            write_json({"internet": {"file": str(internet), **written}, "fleet": made_for})
+        else:
+            counts = f"{ases} ASes, {len(links.transit)} transit links, {len(links.peering)} peerings"
+            sys.stdout.write(f"{internet}: {counts}\n{fleet}: {pops} PoPs for {users} sessions\n")
         return Exit.OK
 
-    return attempt(work, as_json=False)
+    return attempt(work, as_json=json)
 
 
 @topology_app.command(name="fit")

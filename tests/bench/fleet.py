@@ -1,23 +1,44 @@
 """Fifty agents against one etcd: how fast all see a change, what it costs each of them, how often they write.
 
-Each agent is the whole fleet side: client, ledger, guard. They share this process, so its CPU time is divided by them.
+Each agent is all of it but probes, meters and BGP: the loop with its World, every decision, journal, metrics, and the
+client of the store. They share this process, so its CPU time is divided by them, and their turns wait for each other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
-from popctl.core.guard import Cause, Withdrawal, judge, wants_standing
+from popctl.agent.events import FleetChanged
+from popctl.agent.fleet_hand import FleetHand, Identity
+from popctl.agent.journal import Journal
+from popctl.agent.loop import Loop
+from popctl.agent.metrics import Metrics
+from popctl.agent.world import World
+from popctl.core.guard import Cause, Withdrawal, judge
 from popctl.fleet.client import StoreFleet
 from popctl.fleet.etcd import EtcdLine, EtcdSettings
-from popctl.model.fleet import FleetView, FleetWish, FloorPolicy, Permit, PermitState
-from popctl.model.load import PopLoad, Resource
+from popctl.model.fleet import FleetView, FloorPolicy, Permit, PermitState
+from popctl.model.floor import FleetSettings
+from popctl.model.load import LoadSample, Resource
+from popctl.model.observation import Observation, Outcome
+from popctl.model.pop import Pop
+from popctl.model.probe import ProbeKey
+from popctl.model.reason import Reason
 from tests.eventually import eventually_async
-from tests.fleet_agents import GOOD, SERVICE, bad, member, report
+from tests.fleet_agents import GOOD, SERVICE, bad, member
 from tests.peers.etcd import Cluster
+from tests.unit.agent.api_rig import TestedSpeaker, small_pop
+
+if TYPE_CHECKING:
+    from popctl.agent.events import Event
+    from popctl.core.decide import Decision
+    from popctl.fleet.fleet import Fleet
 
 COMMAND = "python -m tests.bench fleet"
 AGENTS = 50
@@ -28,40 +49,70 @@ POLICY = FloorPolicy(minimum_announcing=2)
 
 
 class _Agent:
-    """Reports a new load every second, judges after every view, and notes when it sees what the bench waits for."""
+    """Measures a new load every second, and notes when it sees what the bench waits for."""
 
-    def __init__(self, name: str, fleet: StoreFleet) -> None:
-        self.name = name
-        self.fleet = fleet
-        self.healthy = 2
-        self.view = FleetView()
-        self.saw: dict[int, float] = {}
+    def __init__(self, pop: Pop, fleet: Fleet) -> None:
+        self.pop = pop
+        self.world = World(pop)
+        self.decisions = 0
         self.watched = ""
-        self._load = 0.0
+        self.saw: dict[bool, float] = {}
+        self._used = 0.0
+        speaker = TestedSpeaker(pop)
+        self.journal = Journal(
+            pop.paths.journal, world=self.world, config_text="", source="bench", wall_clock=time.time
+        )
+        metrics = Metrics(pop=pop, world=self.world, clock=time.monotonic, version="0")
+        self.hand = FleetHand(fleet, Identity(config_digest="", incarnation=f"{pop.name}-1"), self.put)
+        sinks = (self.journal, metrics, self)
+        self.loop = Loop(self.world, speaker, time.monotonic, sinks, fleet=self.hand)
+        speaker.loop = self.loop
+        speaker.connect()
 
-    def on_view(self, view: FleetView) -> None:
-        self.view = view
-        seen = view.members.get(self.watched)
-        if seen is not None:
-            self.saw.setdefault(len(seen.record.report.services[SERVICE].announced), time.monotonic())
-            self.saw.setdefault(-1 if seen.record.report.services[SERVICE].good else -2, time.monotonic())
-        wants_standing(GOOD, self.name, "eu", POLICY, view, time.monotonic())
+    def put(self, event: Event) -> None:
+        if isinstance(event, FleetChanged) and self.watched in event.view.members:
+            service = event.view.members[self.watched].record.report.services[SERVICE]
+            self.saw.setdefault(service.good, time.monotonic())
+        self.loop.put(event)
 
-    def wish(self, *, good: bool = True) -> None:
-        self._load += 1.0
-        amounts = {Resource.SESSIONS: self._load, Resource.CPU: self._load / 100}
-        load = PopLoad(level=0, announcing=True, used=amounts, peak=amounts, capacity=amounts, at=time.monotonic())
-        service = GOOD if good else bad(time.monotonic())
-        self.fleet.set(FleetWish(report=replace(report(self.name, service), load=load)))
+    def turn(self, now: float, events: tuple[Event, ...], decision: Decision | None) -> None:  # noqa: ARG002 - TurnSink
+        """Count, as a sink of the loop."""
+        self.decisions += decision is not None
+
+    @property
+    def settled(self) -> bool:
+        """It serves, and knows everybody."""
+        decision = self.loop.decision
+        serves = decision is not None and decision.desired.services[0].reason is Reason.HEALTHY
+        return serves and len(self.world.view().fleet.members) == AGENTS
+
+    def probed(self, outcome: Outcome, reason: Reason) -> None:
+        for number, backend in self.pop.backends.items():
+            for spec in backend.probes:
+                self.put(
+                    Observation(key=ProbeKey(number, spec.name), outcome=outcome, reason=reason, at=time.monotonic())
+                )
+
+    def metered(self) -> None:
+        self._used += 1.0
+        for number in self.pop.backends:
+            amounts = {Resource.SESSIONS: self._used, Resource.CPU: self._used / 100}
+            self.put(LoadSample(backend=number, at=time.monotonic(), used=amounts))
 
 
-async def _run(urls: tuple[str, ...]) -> dict[str, float]:
-    agents = [_agent(f"pop{number:02}", urls) for number in range(AGENTS)]
-    tasks = [asyncio.create_task(agent.fleet.run(agent.on_view)) for agent in agents]
+async def _run(urls: tuple[str, ...], directory: Path) -> dict[str, float]:
+    agents, fleets = [], []
+    for number in range(AGENTS):
+        name = f"pop{number:02}"
+        fleets.append(_fleet(name, urls))
+        agents.append(_Agent(_pop(name, urls, directory), fleets[-1]))
+    tasks = [asyncio.create_task(run()) for agent in agents for run in (agent.loop.run, agent.hand.run)]
     for agent in agents:
-        agent.wish()
-    await eventually_async(lambda: all(len(agent.view.members) == AGENTS for agent in agents), within_s=60.0)
-    steady = await _steady(agents)
+        agent.journal.open(time.monotonic())
+        agent.probed(Outcome.PASS, Reason.ANSWERED)
+        agent.metered()
+    await eventually_async(lambda: all(agent.settled for agent in agents), within_s=60.0)
+    steady = await _steady(agents, fleets)
     spread = [await _change(agents, good=number % 2 == 1) for number in range(ROUNDS)]
     for task in tasks:
         task.cancel()
@@ -69,24 +120,33 @@ async def _run(urls: tuple[str, ...]) -> dict[str, float]:
     return {**steady, "median_ms": 1000 * median(spread), "worst_ms": 1000 * max(spread)}
 
 
-def _agent(name: str, urls: tuple[str, ...]) -> _Agent:
-    line = EtcdLine(name, EtcdSettings(fleet="bench", endpoints=urls))
-    return _Agent(name, StoreFleet(name, f"{name}-1", line, POLICY))
+def _pop(name: str, urls: tuple[str, ...], directory: Path) -> Pop:
+    folder = directory / name
+    folder.mkdir()
+    bare = small_pop(folder)
+    limits = {Resource.SESSIONS: 1000.0, Resource.CPU: 100.0}
+    backends = {number: replace(one, capacity=limits) for number, one in bare.backends.items()}
+    settings = FleetSettings(name="bench", region="eu", endpoints=urls, floor=POLICY)
+    return replace(bare, name=name, backends=backends, fleet=settings)
 
 
-async def _steady(agents: list[_Agent]) -> dict[str, float]:
-    began, cpu = time.monotonic(), time.process_time()
-    writes = [agent.fleet.writes for agent in agents]
+def _fleet(name: str, urls: tuple[str, ...]) -> StoreFleet:
+    return StoreFleet(name, f"{name}-1", EtcdLine(name, EtcdSettings(fleet="bench", endpoints=urls)), POLICY)
+
+
+async def _steady(agents: list[_Agent], fleets: list[StoreFleet]) -> dict[str, float]:
+    loop = asyncio.get_running_loop()
+    began, cpu, decisions = time.monotonic(), time.process_time(), sum(agent.decisions for agent in agents)
+    writes = [fleet.writes for fleet in fleets]
     for second in range(int(STEADY_S)):
         for number, agent in enumerate(agents):
-            asyncio.get_running_loop().call_at(
-                asyncio.get_running_loop().time() + second + number / len(agents), agent.wish
-            )
+            loop.call_at(loop.time() + second + number / len(agents), agent.metered)
     await asyncio.sleep(STEADY_S)
     took_s = time.monotonic() - began
-    most = max(agent.fleet.writes - before for agent, before in zip(agents, writes, strict=True))
+    most = max(fleet.writes - before for fleet, before in zip(fleets, writes, strict=True))
     return {
         "cpu_percent": 100 * (time.process_time() - cpu) / took_s / len(agents),
+        "decisions": (sum(agent.decisions for agent in agents) - decisions) / took_s / len(agents),
         # So many writes have one interval less between them.
         "writes": (most - 1) / took_s,
     }
@@ -94,14 +154,13 @@ async def _steady(agents: list[_Agent]) -> dict[str, float]:
 
 async def _change(agents: list[_Agent], *, good: bool) -> float:
     """Let one PoP turn bad or good; return how long until the last agent has it in its view."""
-    wanted = -1 if good else -2
     for agent in agents:
-        agent.watched = agents[0].name
+        agent.watched = agents[0].pop.name
         agent.saw.clear()
     began = time.monotonic()
-    agents[0].wish(good=good)
-    await eventually_async(lambda: all(wanted in agent.saw for agent in agents), every_s=0.002)
-    return max(agent.saw[wanted] for agent in agents) - began
+    agents[0].probed(*((Outcome.PASS, Reason.ANSWERED) if good else (Outcome.FAIL, Reason.REFUSED)))
+    await eventually_async(lambda: all(good in agent.saw for agent in agents), every_s=0.002)
+    return max(agent.saw[good] for agent in agents) - began
 
 
 def _judged_ms() -> float:
@@ -122,12 +181,13 @@ def _judged_ms() -> float:
 
 def measure() -> list[dict[str, object]]:
     """Return one row per figure."""
-    with Cluster() as cluster:
-        found = asyncio.run(_run(cluster.urls))
+    with Cluster() as cluster, tempfile.TemporaryDirectory() as directory:
+        found = asyncio.run(_run(cluster.urls, Path(directory)))
     return [
         _row("fleet of 50, a change seen by all, median", found["median_ms"], "ms", None),
         _row("fleet of 50, a change seen by all, worst of 20", found["worst_ms"], "ms", 1000.0),
         _row("fleet of 50, CPU per agent, steady", found["cpu_percent"], "% of a core", 2.0),
+        _row("fleet of 50, decisions of each agent, steady", found["decisions"], "1/s", None),
         _row("fleet of 50, writes of the busiest PoP", found["writes"], "1/s", 0.5),
         _row("guard, one decision with 1000 PoPs, median", _judged_ms(), "ms", 1.0),
     ]

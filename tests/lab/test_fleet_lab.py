@@ -157,6 +157,10 @@ def test_two_operators_withdraw_both_pops_at_once_and_one_of_them_is_told_no(fle
         assert "fleet-floor" in said[stays.name]
         assert fleet.announcing() == {stays.name}
     assert lookout.fewest == 1
+    # Whoever was told no, and knows better, says so.
+    forced = stays.cli("withdraw", "vpn", "--reason", "test", "--yes", "--force")
+    assert (forced.returncode, "overridden by force" in forced.stderr) == (0, True), forced.stderr
+    assert fleet.announcing() == set()
 
 
 def test_of_two_opposite_orders_at_once_both_are_answered_and_the_later_one_stands(

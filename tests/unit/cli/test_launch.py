@@ -25,6 +25,27 @@ async def test_replay_of_something_that_is_no_journal_exits_with_an_error(tmp_pa
     assert "line 1" in result.err
 
 
+async def test_replay_says_in_json_too_how_it_ended(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text("")
+    empty = await popctl("replay", str(journal), "--json")
+    assert (empty.code, empty.json, empty.err) == (0, {"decisions": 0, "different": 0}, "")
+    journal.write_text("nonsense\n")
+    wrong = await popctl("replay", str(journal), "--json")
+    assert (wrong.code, wrong.json["exit"], "line 1" in wrong.json["error"]) == (2, 2, True)
+
+
+async def test_internet_that_was_made_is_told_in_json_too(tmp_path: Path) -> None:
+    internet, fleet = str(tmp_path / "i.txt"), str(tmp_path / "f.json")
+    words = ("--ases", "300", "--pops", "2", "--internet", internet, "--fleet", fleet, "--json")
+    made = await popctl("topology", "generate", *words)
+    assert made.code == 0, made.err
+    found = made.json
+    assert (found["internet"]["file"], found["internet"]["ases"]) == (internet, 300)
+    assert found["internet"]["transit"] > 0
+    assert found["fleet"] == {"file": fleet, "pops": 2, "sessions": 1_000_000}
+
+
 async def test_lab_of_a_checkout_answers_for_itself() -> None:
     result = await popctl("lab", "--help")
     assert (result.code, "python -m lab" in result.out) == (0, True)

@@ -1,4 +1,4 @@
-"""What `popctl withdraw` says and does in a fleet: the guard's verdict, force, and where the load would land."""
+"""What `popctl withdraw` says and does in a fleet: the guard's verdict, and force."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from popctl.model.pop import Announce
 from popctl.model.reason import Reason
 from tests.eventually import eventually_async
 from tests.unit.agent.fleet_rig import all_refuse, decided, two
-from tests.unit.agent.load_rig import steered
 from tests.unit.cli.command_line import popctl
 
 if TYPE_CHECKING:
@@ -66,18 +65,6 @@ async def test_before_a_withdraw_it_is_said_how_many_go_on_serving_and_that_land
     assert done.code == Exit.OK, done.err
     assert "vpn: normal now, sessions unknown; 1 other PoPs go on serving; permitted\n" in done.err
     assert "where the load would land is not known: no-playbook\n" in done.err
-
-
-async def test_before_a_withdraw_it_is_said_where_the_load_will_land(tmp_path: Path) -> None:
-    async with steered(tmp_path) as ams:
-
-        async def preview() -> str:
-            done = await popctl(*WITHDRAW, "--refuse-if-held", "--no-wait", socket=ams.socket)
-            assert "  fra: 20 -> 100 sessions, 100% full, PAST ITS WATERMARK\n" in done.err
-            return done.err
-
-        # Members, playbook and the own load become known one after another.
-        assert "vpn: normal now, 80 sessions; 1 other PoPs" in await eventually_async(preview)
 
 
 async def test_what_will_follow_is_part_of_the_json_answer(tmp_path: Path) -> None:
