@@ -15,7 +15,7 @@ from popctl.model.pop import Lease
 from popctl.model.route import route_table
 from tests.eventually import eventually, eventually_async
 from tests.peers.bgp_edge import BOTH, NOTHING, Edge, agent_process, edge, speaking
-from tests.peers.exabgp import KEY4, LEASE_S, ROUTE4, RelayClient, greeted
+from tests.peers.exabgp import KEY4, LEASE_S, ROUTE4, RelayClient, greeted, kill_relays_until_exabgp_ends
 from tests.pops import VIP4, VIP6
 
 pytestmark = pytest.mark.peer
@@ -231,23 +231,10 @@ def test_a_stopped_relay_takes_exabgp_with_it_at_lease_plus_a_second() -> None:
 
 
 def test_a_relay_that_dies_again_and_again_ends_exabgp_and_so_the_routes() -> None:
-    """ExaBGP counts in windows of 64 s of wall time, so that a boundary can cost up to six more deaths."""
     with edge() as e, agent_process(e.exabgp):
         eventually(lambda: both_at(e))
-        for _ in range(13):
-            pid = e.exabgp.signal_relay(signal.SIGKILL)
-            eventually(lambda pid=pid: not e.exabgp.alive or _other_relay(e, pid))  # type: ignore[misc]
-            if not e.exabgp.alive:
-                break
-        assert not e.exabgp.alive
+        kill_relays_until_exabgp_ends(e.exabgp)
         eventually(lambda: not e.bird.routes(), within_s=DROP_AT_ONCE_S)
-
-
-def _other_relay(e: Edge, pid: int) -> bool:
-    try:
-        return e.exabgp.relay_pid != pid
-    except ValueError:
-        return False
 
 
 # ------------------------------------------------------------------------------------------------------------ ExaBGP
