@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 _TIMEOUT_S = 5.0
 _CODE = 4
@@ -14,6 +14,30 @@ _CODE = 4
 
 class BirdSocketError(Exception):
     """BIRD closed the connection, or said something that is no reply."""
+
+
+class Received(NamedTuple):
+    """What one session of a router has brought."""
+
+    since: str
+    """When the session's protocol came into its present state: which session this is."""
+    changes: int
+    """UPDATEs and withdraws of routes."""
+
+
+class Changes:
+    """Counts over sessions that come and go, because BIRD begins anew with each."""
+
+    def __init__(self) -> None:
+        self._latest = Received("", 0)
+        self._earlier = 0
+
+    def total(self, received: Received) -> int:
+        """Return how many changes were seen so far, by every reading that was given."""
+        if received.since != self._latest.since:
+            self._earlier += self._latest.changes
+        self._latest = received
+        return self._earlier + received.changes
 
 
 class BirdSocket:
@@ -43,14 +67,16 @@ class BirdSocket:
         """Tell whether BIRD holds a route to exactly this prefix that came from this session."""
         return f"[{session} " in self.ask(f"show route {prefix} protocol {session}")
 
-    def updates_received(self, session: str) -> int:
-        """Return how many UPDATEs and withdraws of routes a session has brought so far."""
-        counts = 0
+    def received(self, session: str) -> Received:
+        """Return what a session has brought since it came up."""
+        since, changes = "", 0
         for line in self.ask(f"show protocols all {session}").splitlines():
-            words = line.split()
+            head, words = line[_CODE + 1 :].split(), line.split()
+            if head[:2] == [session, "BGP"]:
+                since = head[4]
             if words[:2] in (["Import", "updates:"], ["Import", "withdraws:"]):
-                counts += int(words[2])
-        return counts
+                changes += int(words[2])
+        return Received(since, changes)
 
     def _reply(self) -> str:
         lines: list[str] = []

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lab.bird_socket import BirdSocket
+from lab.bird_socket import BirdSocket, Changes
 from lab.driver import Driver
 
 VIP = "198.51.100.1"
@@ -82,6 +82,7 @@ class Scene:
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
         self._pids: dict[str, int] = {}
+        self._changes: defaultdict[str, Changes] = defaultdict(Changes)
         self._heard: dict[str, tuple[float, Mapping[str, Any] | None]] = {}
 
     @cached_property
@@ -122,7 +123,7 @@ class Scene:
     def updates(self, pop: str) -> int:
         """Return how many route changes the PoP has sent to its upstream so far."""
         with self.bird(POPS[pop]) as bird:
-            return bird.updates_received(pop)
+            return self._changes[pop].total(bird.received(pop))
 
     def status(self, pop: str) -> Mapping[str, Any] | None:
         """Return what the agent of a PoP says, hundredths of a second old at most; None when it does not answer."""

@@ -59,6 +59,8 @@ class Session:
     """Families whose first batch is through."""
     sent: dict[str, Json] = field(default_factory=Json)
     """Prefix -> next hop and attributes that the peer was told last."""
+    withdrawn: set[str] = field(default_factory=set)
+    """Prefixes whose withdraw the peer was told last: all that is known of what an unwatched one does not hold."""
 
 
 @dataclass(slots=True)
@@ -158,20 +160,22 @@ class Exabgp:
             case "update", None, {"eor": {"afi": afi, "safi": safi}} if neighbor.get("direction") == "send":
                 self._session(peer).eor.add(f"{afi} {safi}")
             case "update", None, {"update": dict(update)} if neighbor.get("direction") == "send":
-                _apply(self._session(peer).sent, update)
+                _apply(self._session(peer), update)
 
     def _session(self, peer: str) -> Session:
         return self.sessions.setdefault(peer, Session(watched=False))
 
 
-def _apply(sent: dict[str, Json], update: Json) -> None:
+def _apply(session: Session, update: Json) -> None:
     for nlris in update.get("withdraw", {}).values():
         for nlri in nlris:
-            sent.pop(nlri["nlri"], None)
+            session.sent.pop(nlri["nlri"], None)
+            session.withdrawn.add(nlri["nlri"])
     for by_next_hop in update.get("announce", {}).values():
         for next_hop, nlris in by_next_hop.items():
             for nlri in nlris:
-                sent[nlri["nlri"]] = {"next_hop": next_hop, "attribute": update.get("attribute", {})}
+                session.sent[nlri["nlri"]] = {"next_hop": next_hop, "attribute": update.get("attribute", {})}
+                session.withdrawn.discard(nlri["nlri"])
 
 
 def _event(line: str) -> Json | None:

@@ -91,7 +91,7 @@ class Purge:
         if session.watched:
             return
         held = {prefix: hop for (holder, prefix), hop in self._rib.items() if holder == peer}
-        for prefix in self._config.prefixes | held.keys():
+        for prefix in (self._config.prefixes - session.withdrawn) | held.keys():
             version = ipaddress.ip_network(prefix).version
             if f"ipv{version} unicast" in families:
                 hop = held.get(prefix, "0.0.0.0" if version == 4 else "::")  # noqa: S104, PLR2004 - no binding; IPv4

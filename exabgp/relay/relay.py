@@ -210,12 +210,16 @@ class Relay:
             for peer, session in self._exabgp.sessions.items()
             if session.watched
         }
+        unwatched = {
+            peer: sorted(session.withdrawn) for peer, session in self._exabgp.sessions.items() if not session.watched
+        }
         return {
             "type": "welcome",
             "protocol": PROTOCOL,
             "exabgp": self._exabgp.version,
             "lease_s": self._config.lease_s,
             "sessions": sessions,
+            "withdrawn": unwatched,
         }
 
     def _command(self, agent: Agent, number: int, line: str) -> None:

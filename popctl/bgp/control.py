@@ -17,7 +17,7 @@ from popctl.bgp.flight import Announce, Entry, Order, Patience, ReadNeighbors, R
 from popctl.bgp.told import UNKNOWN, Link, Unknown
 from popctl.model.desired import Actual
 from popctl.model.instant import NEVER, Instant
-from popctl.model.route import Address, Family, Route, RouteKey, RouteTable, route_table
+from popctl.model.route import Address, Family, Prefix, Route, RouteKey, RouteTable, route_table
 from popctl.wire import exabgp_api
 from popctl.wire.errors import WireError
 from popctl.wire.exabgp_api import EndOfRib, Event, NeighborState, Sent, SessionDown, SessionUp
@@ -79,12 +79,15 @@ class Control:
         }
         self._ordered: dict[int, tuple[Order, Route | None]] = {}
         self._current: dict[RouteKey, int] = {}
+        self._withdrawn: dict[Address, frozenset[Prefix]] = {}
+        """Until the sessions were read: what the relay heard withdrawn on those that it did not see begin."""
         self._read_at = NEVER
 
     def connected(self, welcome: Welcome, now: Instant) -> None:
         """Begin the take-over with what the relay watched."""
         self.disconnected()
         self._phase = Phase.READING
+        self._withdrawn = dict(welcome.withdrawn)
         for address, watched in welcome.sessions.items():
             session = self._session(address)
             self._came_up(session, now)
@@ -225,6 +228,7 @@ class Control:
         session = self._session(address)
         session.up = session.watched = session.suspect = False
         session.first_batch = set()
+        self._withdrawn.pop(address, None)
         self._forget_told(address)
 
     def _forget_told(self, address: Address) -> None:
@@ -244,9 +248,12 @@ class Control:
                 self._went_down(address)
 
     def _found_up(self, address: Address, session: Session, families: frozenset[Family]) -> None:
-        """Take a session whose beginning nobody saw: anything on the allowlist may have been told to the peer."""
+        """Take a session whose beginning nobody saw: the peer may have been told anything on the allowlist.
+
+        Not so what was heard withdrawn since: that is not withdrawn again by every agent that takes over.
+        """
         session.up, session.watched, session.suspect = True, False, False
-        for prefix in self._pop.allowlist.prefixes:
+        for prefix in self._pop.allowlist.prefixes - self._withdrawn.get(address, frozenset()):
             if Family.of(prefix) in families:
                 key = RouteKey(address, prefix)
                 entry = self._entries.get(key, Entry())
@@ -255,6 +262,7 @@ class Control:
 
     def _read_routes(self, lines: Iterable[tuple[RouteKey, Route]]) -> None:
         self._phase = Phase.FLYING
+        self._withdrawn.clear()
         for key, route in lines:
             session = self._session(key.neighbor)
             entry = replace(self._entries.get(key, Entry()), replay=route)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
 from popctl.model.route import Address, Family, Prefix, Route
 from popctl.wire import exabgp_api
-from popctl.wire.addresses import address_of
+from popctl.wire.addresses import address_of, prefix_of
 from popctl.wire.errors import WireError
 from popctl.wire.exabgp_api import Json
 
@@ -78,6 +78,8 @@ class Welcome:
     """Version of ExaBGP."""
     lease_s: float
     sessions: Mapping[Address, Watched]
+    withdrawn: Mapping[Address, frozenset[Prefix]] = field(default_factory=dict)
+    """Of a session that the relay did not see begin: what it heard withdrawn, and not announced again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,11 @@ def _welcome(data: Json) -> Welcome:
         exabgp=str(data["exabgp"]),
         lease_s=float(data["lease_s"]),
         sessions={address_of(peer): _watched(session) for peer, session in data["sessions"].items()},
+        # An older relay, which goes on running while the agent is replaced, does not tell it.
+        withdrawn={
+            address_of(peer): frozenset(map(prefix_of, prefixes))
+            for peer, prefixes in data.get("withdrawn", {}).items()
+        },
     )
 
 

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.bird_socket import BirdSocket
+from lab.bird_socket import BirdSocket, Changes
 from popctl.config.load import parse
 from tests.eventually import eventually
 from tests.peers.bird import Bird
@@ -127,6 +127,7 @@ class Rig:
     exabgp: Daemon
     agent: Daemon
     meters: list[Meter] = field(default_factory=list)
+    changes: Changes = field(default_factory=Changes)
     rng: random.Random = field(default_factory=lambda: random.Random(os.urandom(8)))
 
     @property
@@ -142,7 +143,7 @@ class Rig:
     def updates(self) -> int:
         """How many route changes have reached the router so far."""
         with self._asked() as bird:
-            return bird.updates_received(SESSION)
+            return self.changes.total(bird.received(SESSION))
 
     def wait_within(self, interval_s: float) -> None:
         """Let a random part of an interval pass, so that nothing falls in step with the schedule."""

@@ -17,7 +17,7 @@ from tests.peers.bird import Bird
 from tests.peers.exabgp import CHECKOUT, KEY4, KEY6, LAUNCHED, ROUTE4, ROUTE6, ExaBgp, edge_and_router
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from popctl.model.pop import Lease, Pop
     from tests.peers.netns import TwoHosts
@@ -36,12 +36,19 @@ class Edge:
 
 
 @contextmanager
-def edge(*, lease: Lease | None = None, hold_s: int = 9, command: Sequence[str] = LAUNCHED) -> Iterator[Edge]:
-    """Start both; `command` starts ExaBGP."""
+def edge(
+    *,
+    lease: Lease | None = None,
+    hold_s: int = 9,
+    command: Sequence[str] = LAUNCHED,
+    edits: Mapping[str, str] | None = None,
+    router_restarts_gracefully: bool = False,
+) -> Iterator[Edge]:
+    """Start both; `command` and `edits` as in `ExaBgp`."""
     with (
         edge_and_router() as hosts,
-        Bird(hosts.server, hold_s=hold_s) as bird,
-        ExaBgp(hosts.client, lease=lease, command=command) as exabgp,
+        Bird(hosts.server, hold_s=hold_s, restarts_gracefully=router_restarts_gracefully) as bird,
+        ExaBgp(hosts.client, lease=lease, command=command, edits=edits) as exabgp,
     ):
         yield Edge(hosts=hosts, bird=bird, exabgp=exabgp)
 

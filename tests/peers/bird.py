@@ -23,7 +23,7 @@ template bgp edge {{
     connect delay time 0;
     connect retry time 1;
     error wait time 1, 1;
-    graceful restart off;
+    graceful restart {graceful_restart};
     long lived graceful restart off;
     direct;
 }}
@@ -62,18 +62,38 @@ class Bird(Daemon):
 
     program = "bird"
 
-    def __init__(self, namespace: str, *, hold_s: int = 9, passive: bool = True, edge_asn: int = 65010) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        hold_s: int = 9,
+        passive: bool = True,
+        edge_asn: int = 65010,
+        restarts_gracefully: bool = False,
+    ) -> None:
         super().__init__(namespace)
         # Passive by default: only ExaBGP calls, so that a test decides when a session can come.
         mode = "passive on;" if passive else ""
-        text = _CONFIGURATION.format(directory=self.directory, hold_s=hold_s, mode=mode, edge_asn=edge_asn)
+        text = _CONFIGURATION.format(
+            directory=self.directory,
+            hold_s=hold_s,
+            mode=mode,
+            edge_asn=edge_asn,
+            graceful_restart="on" if restarts_gracefully else "off",
+        )
         (self.directory / "bird.conf").write_text(text)
 
     def start(self) -> None:
         control = self.directory / "ctl"
         control.unlink(missing_ok=True)
         self.spawn([PROGRAM, "-f", "-c", str(self.directory / "bird.conf"), "-s", str(control)])
-        eventually(lambda: control.exists() and "up and running" in self.ask("show status"))
+        eventually(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            return "up and running" in self.ask("show status")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False  # the socket is made, and a moment later listened to
 
     def ask(self, command: str) -> str:
         """Send one command; return the reply without its codes."""

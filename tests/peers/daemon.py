@@ -80,6 +80,11 @@ class Daemon:
         """Whether the process is there (stopped counts)."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_status(self) -> int | None:
+        """What it ended with, as `Popen.returncode`; None while it is there."""
+        return None if self._process is None else self._process.poll()
+
     def kill(self) -> None:
         """End it at once (SIGKILL): what a crash looks like."""
         self._signal(signal.SIGKILL)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -26,7 +27,7 @@ from tests.peers.daemon import Daemon
 from tests.peers.netns import TwoHosts, ip, two_hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("exabgp")
@@ -79,10 +80,18 @@ class ExaBgp(Daemon):
     program = "exabgp"
 
     def __init__(
-        self, namespace: str, *, lease: Lease | None = None, pop: Pop | None = None, command: Sequence[str] = LAUNCHED
+        self,
+        namespace: str,
+        *,
+        lease: Lease | None = None,
+        pop: Pop | None = None,
+        command: Sequence[str] = LAUNCHED,
+        edits: Mapping[str, str] | None = None,
     ) -> None:
+        """`command` starts ExaBGP; `edits` are made in the rendered files: pattern -> what to write in its place."""
         super().__init__(namespace)
         self._command = command
+        self.edits = dict(edits or {})
         self.pop = pop or edge_pop(self.directory, lease=lease)
         self.installation = Installation(
             directory=self.directory,
@@ -93,13 +102,23 @@ class ExaBgp(Daemon):
         )
 
     def start(self) -> None:
-        for name, text in render(self.pop, self.installation).items():
-            path = self.directory / name
-            path.touch(mode=MODES[name])
-            path.write_text(text)
+        self.write(self.edits)
         name, _, value = (self.directory / ENVIRONMENT).read_text().strip().partition("=")
         self.spawn([*self._command, "server", str(self.directory / CONF)], {name: value})
         eventually(self.socket.exists)
+
+    def write(self, edits: Mapping[str, str]) -> None:
+        """Write the rendered files, each edit made at least once; ExaBGP reads them when it starts or is told to."""
+        missing = set(edits)
+        for name, rendered in render(self.pop, self.installation).items():
+            text = rendered
+            for pattern, replacement in edits.items():
+                text, count = re.subn(pattern, replacement, text)
+                missing -= {pattern} if count else set()
+            path = self.directory / name
+            path.touch(mode=MODES[name])
+            path.write_text(text)
+        assert not missing, missing
 
     @property
     def socket(self) -> Path:
@@ -138,6 +157,16 @@ def children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def kill_relays_until_exabgp_ends(exabgp: ExaBgp) -> None:
+    """Kill the relay and its successors; ExaBGP bears five in a window of 64 s, whose boundary can cost six more."""
+    for _ in range(13):
+        dead = exabgp.signal_relay(signal.SIGKILL)
+        eventually(lambda dead=dead: not exabgp.alive or children(exabgp.pid) not in ([], [dead]))  # type: ignore[misc]
+        if not exabgp.alive:
+            return
+    raise AssertionError("ExaBGP bears more than twelve deaths of its relay")
 
 
 class RelayClient:

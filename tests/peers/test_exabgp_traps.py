@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from popctl.model.route import GRACEFUL_SHUTDOWN, route_table
+from popctl.model.route import GRACEFUL_SHUTDOWN, RouteKey, route_table
 from tests.eventually import eventually, eventually_async
 from tests.peers.bgp_edge import NOTHING, edge, speaking
 from tests.peers.exabgp import COMMUNITY, KEY4, KEY6, LARGE, ROUTE4, ROUTE6, RelayClient, greeted
@@ -98,6 +99,44 @@ async def test_changes_to_and_fro_without_waiting_end_at_the_last_one() -> None:
             await eventually_async(lambda: "BGP.med: 2" in e.bird.routes().get(str(VIP4), ""))
 
 
+def test_after_a_lost_session_the_field_state_stays_down_for_ever(shared: Edge) -> None:
+    with greeted(shared.exabgp.socket) as client:
+        eventually(lambda: _renew(client) and shared.bird.established())
+        before = shared.bird.imports().since
+        shared.bird.ask("restart edge4")
+        eventually(lambda: _renew(client) and shared.bird.imports().since != before)
+        eventually(lambda: _renew(client) and _neighbor(client)["fsm"] == "ESTABLISHED")
+        assert _neighbor(client)["state"] == "down"
+
+
+def test_a_family_that_was_not_negotiated_has_no_echo(shared: Edge) -> None:
+    """The router's `edge4` speaks IPv4 alone."""
+    with greeted(shared.exabgp.socket) as client:
+        eventually(lambda: _renew(client) and shared.bird.established())
+        for verb in ("announce", "withdraw"):
+            line = f"neighbor 192.0.2.1 {verb} route 2001:db8:100::/48 next-hop 2001:db8::10"
+            assert client.command(line) == "done"
+        # What comes after it has one, and so it is not that the echoes are late.
+        for line, verb in ((ANNOUNCE, "announce"), (WITHDRAW, "withdraw")):
+            assert client.command(line) == "done"
+            eventually(lambda verb=verb: _renew(client) and _echoed(client, "198.51.100.0/24", verb))  # type: ignore[misc]
+        assert not _echoed(client, "2001:db8:100::/48", "announce")
+        assert not _echoed(client, "2001:db8:100::/48", "withdraw")
+
+
+async def test_a_route_of_a_family_that_the_router_does_not_speak_is_alarmed_and_costs_no_session() -> None:
+    key = RouteKey(KEY4.neighbor, VIP6)
+    with edge() as e:
+        async with speaking(e.exabgp.pop) as spoken:
+            await spoken.inherited()
+            await spoken.set_and_prove(route_table([(KEY4, ROUTE4)]))
+            before = e.bird.imports()
+            await spoken.speaker.set(route_table([(KEY4, ROUTE4), (key, ROUTE6)]))
+            await eventually_async(lambda: key in spoken.actual.failed)
+            await spoken.set_and_prove(route_table([(KEY4, ROUTE4)]))
+            assert e.bird.imports() == before
+
+
 async def test_every_attribute_arrives_at_the_router_over_both_families() -> None:
     dressed = {
         "med": 50,
@@ -150,6 +189,24 @@ def shared() -> Iterator[Edge]:
     """Return one edge for tests that leave no trace."""
     with edge() as e:
         yield e
+
+
+def _neighbor(client: RelayClient) -> dict[str, Any]:
+    """What `show neighbor json` tells of the IPv4 session."""
+    client.order("show neighbor json")
+    listed = json.loads("".join(client.until("answer")["lines"]))
+    found: dict[str, Any] = next(one for one in listed if one["peer"]["address"] == "192.0.2.1")
+    return found
+
+
+def _echoed(client: RelayClient, prefix: str, verb: str) -> bool:
+    """Whether the IPv4 session has echoed an UPDATE about `prefix`."""
+    updates = [
+        event["neighbor"]["message"].get("update", {})
+        for event in client.events
+        if event["type"] == "update" and event["neighbor"]["address"]["peer"] == "192.0.2.1"
+    ]
+    return any(prefix in json.dumps(update.get(verb, {})) for update in updates)
 
 
 def _down_told(client: RelayClient) -> bool:

@@ -36,7 +36,13 @@ def table(**meds: int) -> RouteTable:
 class Life:
     """A control and an ExaBGP, joined; time moves only when told."""
 
-    def __init__(self, exabgp: SmallExaBgp | None = None, *, watched: bool = True) -> None:
+    def __init__(
+        self,
+        exabgp: SmallExaBgp | None = None,
+        *,
+        watched: bool = True,
+        withdrawn: frozenset[Prefix] = frozenset(),
+    ) -> None:
         self.exabgp = exabgp or SmallExaBgp(ROUTER)
         self.control = Control(POP)
         self.now = 100.0
@@ -44,7 +50,8 @@ class Life:
         told = dict(self.exabgp.peer)
         sessions = {ROUTER: Watched(told=told, finished=frozenset())} if self.exabgp.up and watched else {}
         self.exabgp.said.clear()
-        self.control.connected(Welcome(exabgp="5.0.15", lease_s=3.0, sessions=sessions), self.now)
+        welcome = Welcome(exabgp="5.0.15", lease_s=3.0, sessions=sessions, withdrawn={ROUTER: withdrawn})
+        self.control.connected(welcome, self.now)
 
     def order(self) -> None:
         """Pass on what is to be ordered now."""
@@ -182,6 +189,29 @@ def test_taking_over_what_is_already_right_sends_nothing(meds: dict[str, int], *
     blind = 0 if watched else len(PREFIXES) - len(meds)
     assert before.exabgp.updates == updates + blind, "a session nobody watched is cleared of what it must not carry"
     assert not after.control.actual().pending
+
+
+@pytest.mark.parametrize("lost_meanwhile", [False, True])
+def test_what_the_relay_heard_withdrawn_is_not_withdrawn_blindly_while_that_session_stands(
+    *, lost_meanwhile: bool
+) -> None:
+    exabgp = SmallExaBgp(ROUTER)
+    exabgp.session(up=True)
+    life = Life(exabgp, watched=False, withdrawn=frozenset(PREFIXES))
+    life.control.set(table())
+    life.settle()
+    assert exabgp.updates == 0
+    if lost_meanwhile:
+        # It comes back before anybody reads: no event told of it, so that what was withdrawn means nothing any more.
+        for up in (False, True):
+            exabgp.session(up=up)
+            exabgp.said.clear()
+            for _ in range(3):
+                life.now = life.control.next_deadline()
+                life.order()
+                life.hear()
+        life.settle()
+        assert exabgp.updates == len(PREFIXES)
 
 
 def test_to_and_fro_before_a_session_is_put_right_although_exabgp_believes_it_was_sent() -> None:

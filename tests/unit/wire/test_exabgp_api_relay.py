@@ -60,6 +60,18 @@ def test_the_welcome_tells_what_every_watched_session_was_told() -> None:
     watched = welcome.sessions[ip_address("192.0.2.1")]
     assert watched.finished == {Family.IPV4_UNICAST}
     assert watched.told[ip_network("198.51.100.0/24")].med == 5
+    assert welcome.withdrawn == {}, "a relay of an earlier version does not tell it"
+
+
+def test_the_welcome_tells_what_was_withdrawn_on_sessions_that_nobody_saw_begin() -> None:
+    data = {"type": "welcome", "protocol": 1, "exabgp": "5.0.15", "lease_s": 3.0, "sessions": {}}
+    data["withdrawn"] = {"192.0.2.1": ["198.51.100.0/24"], "192.0.2.2": []}
+    welcome = relay_api.message(json.dumps(data).encode())
+    assert isinstance(welcome, relay_api.Welcome)
+    assert welcome.withdrawn == {
+        ip_address("192.0.2.1"): {ip_network("198.51.100.0/24")},
+        ip_address("192.0.2.2"): frozenset(),
+    }
 
 
 @pytest.mark.parametrize("line", [b"", b"\xff", b"{}", b'{"type":"other"}', b'{"type":"welcome","protocol":2}', b"[]"])

@@ -97,6 +97,7 @@ WELCOME = {
     "protocol": 1,
     "exabgp": "5.0.15",
     "lease_s": 3.0,
+    "withdrawn": {"192.0.2.2": ["198.51.100.0/24"]},
     "sessions": {
         "192.0.2.1": {
             "eor": ["ipv4 unicast"],
