@@ -29,6 +29,8 @@ from topology.whatif import Study
 
 INTERNET = Path("internet.txt.gz")
 FLEET = Path("fleet.json")
+_DEFAULT_LOAD = demand.HEADROOM
+"""Without any figure for demand the fleet is taken to have half as much capacity again as it needs."""
 
 
 Cache = Annotated[Path | None, Parameter(name="--cache")]
@@ -137,7 +139,7 @@ def study_of(
         wanted = demand.load(world.demand, graph)
     else:
         capacity = sum(pop.capacity.sessions for pop in (sized_for or sites).pops)
-        total = int(capacity / demand.HEADROOM) if world.sessions is None else world.sessions
+        total = int(capacity / _DEFAULT_LOAD) if world.sessions is None else world.sessions
         if total > MOST_SESSIONS:
             text = f"has room for {capacity} sessions, and the model counts up to {MOST_SESSIONS}: give --sessions"
             raise TopologyError([Problem(file=str(world.fleet), line=0, text=text)])
