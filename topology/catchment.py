@@ -49,14 +49,7 @@ class Catchment:
 
 def catchment(model: Model, demand: Demand, solution: Solution, *, measured_under: Solution | None = None) -> Catchment:
     """Return where the demand goes under a plan: the one that it was measured under, unless another is named."""
-    count = len(demand.node)
-    where = Catchment(
-        pop=np.full(count, UNREACHED, dtype=np.int16),
-        certain=np.zeros(count, dtype=bool),
-        measured=np.zeros(count, dtype=bool),
-    )
-    _choose(model, demand, solution, measured_under or solution, np.arange(count), where)
-    return where
+    return chosen(model, demand, solution, np.arange(len(demand.node)), measured_under=measured_under or solution)
 
 
 def changed_catchment(
@@ -75,29 +68,31 @@ def changed_catchment(
     """
     differs = (solution.spread != baseline.spread).any(axis=1)
     atoms = np.flatnonzero(differs[demand.node] | (demand.measured != NOT_MEASURED))
+    found = chosen(model, demand, solution, atoms, measured_under=measured_under or baseline)
     after = Catchment(pop=where.pop.copy(), certain=where.certain.copy(), measured=where.measured.copy())
-    _choose(model, demand, solution, measured_under or baseline, atoms, after)
+    after.pop[atoms], after.certain[atoms], after.measured[atoms] = found.pop, found.certain, found.measured
     return after
 
 
-def _choose(
-    model: Model, demand: Demand, solution: Solution, baseline: Solution, atoms: Longs, where: Catchment
-) -> None:
-    """Fill in where some atoms go."""
+def chosen(model: Model, demand: Demand, solution: Solution, atoms: Longs, *, measured_under: Solution) -> Catchment:
+    """Return where some atoms of the demand go, in their order."""
     preference = model.attachment.preference
     last = len(model.attachment.fleet.pops) - 1
     nodes, regions = demand.node[atoms], demand.region[atoms]
     reached = solution.best[nodes] != NONE
     rank = np.where(reached, solution.spread[nodes, regions], 0)
-    where.pop[atoms] = np.where(reached, preference.pop_of_rank[regions, rank], UNREACHED)
-    where.certain[atoms] = reached & (solution.spread[nodes, -2] == last - solution.spread[nodes, -1])
-    where.measured[atoms] = False
-    seen = atoms[demand.measured[atoms] != NOT_MEASURED]
+    where = Catchment(
+        pop=np.where(reached, preference.pop_of_rank[regions, rank], UNREACHED).astype(np.int16),
+        certain=reached & (solution.spread[nodes, -2] == last - solution.spread[nodes, -1]),
+        measured=np.zeros(len(atoms), dtype=bool),
+    )
+    seen = np.flatnonzero(demand.measured[atoms] != NOT_MEASURED)
     if len(seen):
-        held = seen[_still_holds(model, demand, seen, solution, baseline)]
-        where.pop[held] = demand.measured[held]
+        held = seen[_still_holds(model, demand, atoms[seen], solution, measured_under)]
+        where.pop[held] = demand.measured[atoms[held]]
         where.certain[held] = True
         where.measured[held] = True
+    return where
 
 
 def _still_holds(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from topology.scenario import EventKind
+from topology.simulation.record import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,6 +47,20 @@ class Faults:
         heapify(self._changes)
         self._active: set[int] = set()
         self._dead_since: dict[int, float] = {}
+
+    def told(self, names: Sequence[str]) -> tuple[Fault, ...]:
+        """Return what befalls whom, by the names of the PoPs."""
+        return tuple(
+            Fault(
+                kind=str(event.kind),
+                at_s=event.at_s,
+                until_s=event.until_s,
+                pops=tuple(names[pop] for pop in pops),
+                share=event.share,
+                upstream=event.upstream,
+            )
+            for event, pops in zip(self._scenario.events, self.targets, strict=True)
+        )
 
     def active(self) -> Iterator[tuple[Event, tuple[int, ...]]]:
         """Return the events of this moment, in the order of the scenario, with the PoPs that they hit."""

@@ -17,8 +17,7 @@ import numpy as np
 from popctl.model.capacity import GatePolicy
 from popctl.model.playbook import NORMAL, Level
 from popctl.model.pop import Announce
-from topology.catchment import UNREACHED
-from topology.keys import NONE
+from topology.catchment import chosen
 from topology.simulation.curves import UNIT
 from topology.simulation.ladder import plain_ladder, told
 from topology.simulation.room import rooms
@@ -141,11 +140,8 @@ class LadderPlanner:
         solution = routing.model.update(routing.solution, tuple(plan))
         # To be told less at this PoP takes nobody there, and moves nobody who was not there.
         atoms, demand = self._atoms[self._first[pop] : self._first[pop + 1]], routing.demand
-        nodes, regions = demand.node[atoms], demand.region[atoms]
-        preference = routing.model.attachment.preference
-        reached = solution.best[nodes] != NONE
-        nearest = preference.pop_of_rank[regions, np.where(reached, solution.spread[nodes, regions], 0)]
-        there = np.where(reached, nearest, UNREACHED).astype(np.int64)
+        where = chosen(routing.model, demand, solution, atoms, measured_under=routing.normal)
+        there, regions = where.pop.astype(np.int64), demand.region[atoms]
         gone = there != pop
         return there[gone], regions[gone].astype(np.int64), demand.sessions[atoms[gone]]
 

@@ -58,7 +58,7 @@ class Oracle:
     def before(self, number: int, now_s: float) -> None:
         """Look whether anything happens between the tick before and this one."""
         result = self._simulation.result
-        happened = len(result.health_changes_s) > self._health_changes
+        happened = len(result.health) > self._health_changes
         while self._ahead and self._ahead[-1] <= now_s:
             self._ahead.pop()
             happened = True
@@ -66,7 +66,7 @@ class Oracle:
             self.close(number)
             self._copy = self._simulation.frozen()
             self._begin, self._acts = number, len(result.acts)
-            self._health_changes = len(result.health_changes_s)
+            self._health_changes = len(result.health)
 
     def close(self, end: int) -> None:
         """Play the copy up to a tick, without it."""

@@ -18,7 +18,12 @@ _MINUTE_S = 60.0
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
-    """Write an SVG or PNG, by the name of the file; one line per run."""
+    """Write an SVG or PNG, by the name of the file."""
+    save(figure_of(runs), path)
+
+
+def figure_of(runs: Sequence[Run]) -> Figure:
+    """Return the picture: three parts over the same minutes, each with one line per run."""
     figure = Figure(figsize=(10, 8), layout="constrained")
     axes: Any = figure.subplots(3, 1, sharex=True)
     for run in runs:
@@ -33,7 +38,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     axes[2].set_xlabel("minutes")
     axes[0].set_title(f"{runs[0].scenario.name}, seed {runs[0].scenario.seed}")
     axes[0].legend(loc="upper right")
-    save(figure, path)
+    return figure
 
 
 def _running(values: Sequence[int]) -> list[int]:

@@ -47,6 +47,30 @@ class Done:
     planned_room: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What befell which PoPs."""
+
+    kind: str
+    at_s: float
+    until_s: float
+    pops: tuple[str, ...]
+    share: float
+    """Of what it takes away."""
+    upstream: int | None
+    """The one that failed, of an upstream failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthAct:
+    """A change of what health makes of a PoP."""
+
+    at_s: float
+    pop: str
+    standing: str
+    """A `topology.simulation.health.Standing`."""
+
+
 @dataclass(slots=True)
 class Run:
     """Everything that came of one controller in one scenario."""
@@ -59,16 +83,19 @@ class Run:
     frozen: list[Tick] = field(default_factory=list)
     """What would have been without the steps since something last happened; of a run that is to be judged."""
     acts: list[Done] = field(default_factory=list)
+    pops: tuple[str, ...] = ()
+    """Names, in the fleet's order."""
     utilisation: list[list[float]] = field(default_factory=list)
+    """Per tick, and in it per PoP: sessions as a share of those that it has room for with all its backends."""
+    faults: tuple[Fault, ...] = ()
+    """In the order of the scenario."""
     exact: bool = True
     """The incremental state was what a computation from nothing gives."""
     suppressions: int = 0
     highest_penalty: float | None = None
     blocked: dict[str, int] = field(default_factory=dict)
-    health_changes_s: list[float] = field(default_factory=list)
-    """When health changed what a PoP announces."""
-    health_acts: int = 0
-    """Changes for health; the same ones whatever the controller, but for what it makes the guard see."""
+    health: list[HealthAct] = field(default_factory=list)
+    """In order; the same ones whatever the controller, but for what it makes the guard see."""
     stale_acts: int = 0
     """Steps of PoPs that had no fresh reading or no store."""
     digest: str = ""

@@ -34,13 +34,16 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def timeline(run: Run) -> dict[str, Any]:
-    """Return everything that happened, tick by tick."""
+    """Return everything that happened: fault by fault, tick by tick, step by step, and PoP by PoP."""
     return {
         "scenario": run.scenario.name,
         "tick_s": run.scenario.tick_s,
         **summary(run),
         "ticks": [asdict(tick) for tick in run.ticks],
         "acts": [asdict(one) for one in run.acts],
+        "faults": [asdict(one) for one in run.faults],
+        "health": [asdict(one) for one in run.health],
+        "load": dict(zip(run.pops, map(list, zip(*run.utilisation, strict=True)), strict=True)),
     }
 
 

@@ -15,7 +15,7 @@ from topology.simulation.curves import UNIT
 from topology.simulation.faults import Faults
 from topology.simulation.health import FleetHealth, Standing, Trouble
 from topology.simulation.oracle import Frozen, Oracle
-from topology.simulation.record import Done, Run, Tick
+from topology.simulation.record import Done, HealthAct, Run, Tick
 from topology.simulation.streams import Streams
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Simulation:
         self.result = Run(controller=controller.name, scenario=world.scenario, outside=world.routing.demand.outside)
         names = [pop.name for pop in world.fleet.pops]
         self._names = names
+        self.result.pops = tuple(names)
         self._noise = [
             Streams(self.scenario.seed, f"noise {what}", names) for what in ("sessions", "bits", "handshakes")
         ]
@@ -48,6 +49,7 @@ class Simulation:
         for index, session in enumerate(world.fleet.sessions):
             self._sessions[session.pop].append(index)
         self._faults = Faults(self.scenario, self._sessions, world)
+        self.result.faults = self._faults.told(names)
         self._heard = np.full(len(names), -np.inf)
         """When each PoP last had a reading,"""
         self._in_touch = np.full(len(names), -np.inf)
@@ -125,8 +127,7 @@ class Simulation:
         for pop, standing in sorted(self._health.turn(troubles, frozenset(cut), now).items()):
             self._standing[pop] = standing
             self._log.update(f"{now:.3f} {self._names[pop]} {standing}\n".encode())
-            self.result.health_acts += 1
-            self.result.health_changes_s.append(now)
+            self.result.health.append(HealthAct(at_s=now, pop=self._names[pop], standing=str(standing)))
             self.world.upsets += 1
             self._tell(pop, self.controller.levels[pop], now)
 

@@ -203,7 +203,7 @@ def _cascade(run: Run) -> tuple[bool, str]:
 
 def _disturbances(run: Run) -> list[float]:
     """Return when something else than a step changed the world: what comes after is not the doing of a step before."""
-    return sorted({*happenings(run.scenario), *run.health_changes_s})
+    return sorted({*happenings(run.scenario), *(one.at_s for one in run.health)})
 
 
 def _settled_spans(run: Run) -> list[tuple[float, float]]:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from popctl.cli.main import run as popctl
-from topology import scenario_file
+from topology import caida, scenario_file
+from topology.attach import attach
+from topology.demand import Profile, load_measured
+from topology.engine import engine_named
 from topology.errors import TopologyError
+from topology.flat import compile_links
+from topology.model import Model
 from topology.simulation.build import Stage, play, stage_of
+from topology.simulation.ladder import plain_ladder
+from topology.simulation.ladder_plan import LadderPlanner
 from topology.simulation.record import Run
+from topology.simulation.routing import Routing
 
 INTERNET = """\
 # region|west|11 30
@@ -69,6 +78,17 @@ def test_the_demand_is_that_of_the_file(tmp_path: Path) -> None:
     assert {tick.demand for tick in run.ticks} == {700}
     assert carried(run, 0) == [500, 200]
     assert run.outside == 5
+
+
+def test_what_a_session_costs_is_what_the_fleet_says(tmp_path: Path) -> None:
+    """400 sessions of 5 Mbit/s each are twice what the links of a PoP carry."""
+    made = stage(tmp_path, demand="asn,sessions\n11,400\n")
+    document = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+    document["profile"] = {"bit_s_per_session": 5_000_000}
+    assert play(made, "none").lost_share == 0
+    (tmp_path / "f.json").write_text(json.dumps(document), encoding="utf-8")
+    costly = stage_of(scenario_file.load(tmp_path / "s.toml"), engine="numpy")
+    assert play(costly, "none").lost_share == pytest.approx(0.5)
 
 
 def test_who_was_seen_at_a_pop_is_there_until_it_goes_and_again_when_it_is_back(tmp_path: Path) -> None:
@@ -138,3 +158,19 @@ def test_the_command_says_how_many_sessions_are_outside(tmp_path: Path, capsys: 
     assert "5 sessions of ASes that the AS graph does not have are left out" in capsys.readouterr().out
     assert popctl(["simulate", str(tmp_path / "s.toml"), "--engine", "numpy", "--json"]) == 0
     assert [run["outside"] for run in json.loads(capsys.readouterr().out)["seeds"][0]["runs"]] == [5, 5]
+
+
+def test_a_ladder_is_not_planned_for_those_whom_a_step_would_not_move(tmp_path: Path) -> None:
+    """11 is at b, which the model cannot explain; to tell b's upstreams less changes nothing for it."""
+    links = INTERNET + "1|40|-1\n"
+    found = stage(tmp_path, demand="asn,sessions\n11,1\n", measured="asn,pop,sessions\n11,b,900\n")
+    fleet = found.model.attachment.fleet
+    more = replace(fleet.sessions[1], name="b-as40", upstream=40)
+    ample = replace(fleet.pops[0], capacity=replace(fleet.pops[0].capacity, sessions=9000))
+    (tmp_path / "i.txt").write_text(links, encoding="utf-8")
+    sites = replace(fleet, pops=(ample, fleet.pops[1]), sessions=(*fleet.sessions, more))
+    attachment = attach(compile_links(caida.load(tmp_path / "i.txt")), sites)
+    demand = load_measured(tmp_path / "m.csv", attachment.graph, sites)
+    model = Model(attachment, engine_named("numpy"))
+    planner = LadderPlanner(Routing(model, demand, sites.plan()), Profile(), prepend=3, error=0.05)
+    assert planner.ladder(1) == plain_ladder([20, 40])

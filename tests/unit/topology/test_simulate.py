@@ -27,6 +27,7 @@ from topology.fleet import Capacity
 from topology.generate import REGIONS
 from topology.model import Model
 from topology.scenario import Crowd, Event, EventKind, Internet, Network, Scenario, Sites, Telemetry
+from topology.simulation import report
 from topology.simulation.build import CONTROLLERS, Stage, play, stage_of
 from topology.simulation.record import Run
 from topology.simulation.run import Simulation
@@ -314,7 +315,7 @@ def test_a_pop_whose_backends_are_all_dead_withdraws_by_the_core_and_comes_back(
     announced = [tick.announced_pops for tick in run.ticks]
     assert announced[4] == announced[-1] == 8
     assert min(announced) == 7
-    assert run.health_acts == 2
+    assert [(one.pop, one.standing) for one in run.health] == [("pop001", "out"), ("pop001", "in")]
 
 
 def test_probes_that_lie_everywhere_at_once_empty_nothing() -> None:
@@ -459,6 +460,38 @@ def test_the_command_compares_and_draws_and_tells_the_timeline(
     first = picture.read_bytes()
     popctl([*command, "--plot", str(picture)])
     assert picture.read_bytes() == first
+
+
+def test_the_timeline_tells_faults_health_and_what_every_pop_carries() -> None:
+    events = (
+        Event(kind=EventKind.BACKEND_FAILURE, at_s=300.0, until_s=900.0, pops=("pop001",)),
+        Event(kind=EventKind.TELEMETRY_LOSS, at_s=600.0, until_s=1200.0, largest=2, share=0.5),
+    )
+    run = played(replace(QUIET, events=events))
+    told = json.loads(json.dumps(report.timeline(run)))
+    failed, deaf = told["faults"]
+    assert failed == {
+        "kind": "backend-failure",
+        "at_s": 300.0,
+        "until_s": 900.0,
+        "pops": ["pop001"],
+        "share": 1.0,
+        "upstream": None,
+    }
+    assert (deaf["kind"], deaf["share"]) == ("telemetry-loss", 0.5)
+    loads = {pop: row[0] for pop, row in told["load"].items()}
+    assert set(deaf["pops"]) <= set(loads)
+    assert len(deaf["pops"]) == 2
+    out, back = told["health"]
+    assert (out, back) == (
+        {"at_s": 300.0, "pop": "pop001", "standing": "out"},
+        {"at_s": back["at_s"], "pop": "pop001", "standing": "in"},
+    )
+    assert back["at_s"] >= 900.0
+    assert {len(row) for row in told["load"].values()} == {QUIET.ticks}
+    assert [max(row[tick] for row in told["load"].values()) for tick in range(QUIET.ticks)] == [
+        tick["hottest"] for tick in told["ticks"]
+    ]
 
 
 def test_the_command_lists_what_is_wrong_with_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.property.simulation_mutants import Domino, Forgetful, Reckless
+from topology import scenario_file
 from topology.attach import attach
 from topology.controllers import Act, DoNothing, Seen
 from topology.controllers_popctl import Popctl
@@ -20,6 +22,7 @@ from topology.simulation.run import Simulation
 from topology.simulation.verdicts import Invariant, judge
 from topology.simulation.world import World
 
+SHIPPED = Path(__file__).parents[2] / "data" / "topology" / "scenarios"
 BROKEN = Scenario(
     name="amid faults",
     seed=5,
@@ -76,6 +79,15 @@ def test_amid_faults_a_bad_controller_is_found_out_and_the_good_one_is_not(
     stage = scarce(stage) if mutant is Forgetful else stage
     assert not broken(stage, honest)
     assert invariant in broken(stage, mutant)
+
+
+@pytest.mark.parametrize("name", ["own-fleet", "small-crowd", "small-faults"])
+def test_amid_all_faults_that_are_shipped_popctl_keeps_every_invariant(name: str) -> None:
+    """The others take longer; `tests/bench/simulation.py` judges them."""
+    stage = stage_of(scenario_file.load(SHIPPED / f"{name}.toml"), engine="numpy")
+    run, baseline, again = (play(stage, one, judged=one == "popctl") for one in ("popctl", "none", "popctl"))
+    assert run.acts
+    assert not [one for one in judge(run, baseline, again) if not one.holds]
 
 
 def test_a_crowd_that_comes_right_after_a_step_is_not_held_against_it() -> None:
