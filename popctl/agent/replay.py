@@ -23,6 +23,9 @@ from popctl.model.pop import Pop
 from popctl.wire.errors import WireError
 from popctl.wire.journal import DecisionRecord, StartLine, TurnLine, decode
 
+EXIT_UNREADABLE = 65
+"""EX_DATAERR: it says nothing about any decision."""
+
 
 class ReplayError(Exception):
     """The journal cannot be replayed: the line says where, the problem why."""
@@ -108,7 +111,7 @@ def _tell(turn: Replayed, *, as_json: bool) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Replay a file; exit code 1 when any decision differs, 2 when the file cannot be replayed."""
+    """Replay a file; exit code 1 when any decision differs, `EXIT_UNREADABLE` when the file cannot be replayed."""
     parser = argparse.ArgumentParser(prog="popctl replay", description="Decide a journal again and compare.")
     parser.add_argument("file", type=Path)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -122,7 +125,7 @@ def main(arguments: list[str]) -> int:
                 _tell(turn, as_json=options.json)
     except (ReplayError, ConfigError, OSError, UnicodeDecodeError) as error:
         sys.stderr.write(f"{options.file}: {error}\n")
-        return 2
+        return EXIT_UNREADABLE
     sys.stderr.write(f"{turns} decisions, {different} different\n")
     return 1 if different else 0
 

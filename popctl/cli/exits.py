@@ -22,6 +22,8 @@ class Exit(IntEnum):
     """The fleet's guard would hold the withdraw, and it was to be ordered only if not. Nothing was changed."""
     BUSY = 8
     """The agent has too much to do, or was asked too often. The same command may succeed later."""
+    UNREADABLE = 65
+    """A journal to replay is not there, or no journal: nothing was compared."""
     UNREACHABLE = 69
     """No agent answers."""
     REFUSED = 70
@@ -48,6 +50,7 @@ MEANINGS = {
     Exit.MISSING: "an optional part is not installed",
     Exit.HELD: "refused: the fleet's guard would hold the withdraw",
     Exit.BUSY: "the agent has too much to do; the same command may succeed later",
+    Exit.UNREADABLE: "a journal cannot be read",
     Exit.UNREACHABLE: "no agent answers",
     Exit.REFUSED: "the agent refused for another reason, or popctl has a bug",
     Exit.STATE: "the state file cannot be written or believed; nothing changed",
