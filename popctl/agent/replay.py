@@ -24,6 +24,9 @@ from popctl.model.pop import Pop
 from popctl.wire.errors import WireError
 from popctl.wire.journal import DecisionRecord, StartLine, TurnLine, decode
 
+EXIT_UNREADABLE = 65
+"""EX_DATAERR: it says nothing about any decision."""
+
 
 class ReplayError(Exception):
     """The journal cannot be replayed: the line says where, the problem why."""
@@ -109,7 +112,7 @@ def _tell(turn: Replayed, *, as_json: bool) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Replay a file; exit code 1 when any decision differs, 2 when the file cannot be replayed."""
+    """Replay a file; exit code 1 when any decision differs, `EXIT_UNREADABLE` when the file cannot be replayed."""
     parser = argparse.ArgumentParser(prog="popctl replay", description="Decide a journal again and compare.")
     parser.add_argument("file", type=Path)
     parser.add_argument("--json", action="store_true", help="one JSON object a line, and one for the whole at the end")
@@ -122,8 +125,9 @@ def main(arguments: list[str]) -> int:
                 different += not turn.identical
                 _tell(turn, as_json=options.json)
     except (ReplayError, ConfigError, OSError, UnicodeDecodeError) as error:
-        _end(f"{options.file}: {error}", {"error": f"{options.file}: {error}", "exit": 2}, as_json=options.json)
-        return 2
+        code = EXIT_UNREADABLE
+        _end(f"{options.file}: {error}", {"error": f"{options.file}: {error}", "exit": code}, as_json=options.json)
+        return code
     counts = {"decisions": turns, "different": different}
     _end(f"{turns} decisions, {different} different", counts, as_json=options.json)
     return 1 if different else 0

@@ -24,6 +24,8 @@ class Exit(IntEnum):
     """The agent has too much to do, or was asked too often. The same command may succeed later."""
     DECLINED = 9
     """Whoever was asked whether to go on did not say yes. Nothing was ordered."""
+    UNREADABLE = 65
+    """A journal to replay is not there, or no journal: nothing was compared."""
     UNREACHABLE = 69
     """No agent answers."""
     REFUSED = 70
@@ -51,6 +53,7 @@ MEANINGS = {
     Exit.HELD: "refused: the fleet's guard would hold the withdraw",
     Exit.BUSY: "the agent has too much to do; the same command may succeed later",
     Exit.DECLINED: "asked whether to go on, and the answer was not yes; nothing was ordered",
+    Exit.UNREADABLE: "a journal cannot be read",
     Exit.UNREACHABLE: "no agent answers",
     Exit.REFUSED: "the agent refused for another reason, or popctl has a bug",
     Exit.STATE: "the state file cannot be written or believed; nothing changed",

@@ -27,7 +27,7 @@ def agent(*, config: Annotated[Path, Parameter(name=("--config", "-c"))]) -> int
 
 
 def replay(file: Path, /, *arguments: Rest) -> int:
-    """Decide a journal again and compare; exit 1 when a decision differs.
+    """Decide a journal again and compare; exit 1 when a decision differs, 65 when the file cannot be read.
 
     Parameters
     ----------

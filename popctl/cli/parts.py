@@ -24,12 +24,24 @@ class Part:
     module: str
     attribute: str
     summary: str
+    extra: str = ""
+    """The extra of popctl whose packages it needs beyond popctl's own."""
 
+
+_MODEL = "topology"
 
 PARTS = (
-    Part("plan", "popctl.cli.plan", "plan_app", "Predict where clients go when a PoP changes its announcement."),
-    Part("topology", "popctl.cli.plan", "topology_app", "Build and inspect the Internet model behind `plan`."),
-    Part("simulate", "popctl.cli.simulate", "simulate_app", "Play a scenario of demand and faults against the fleet."),
+    Part(
+        "plan", "popctl.cli.plan", "plan_app", "Predict where clients go when a PoP changes its announcement.", _MODEL
+    ),
+    Part("topology", "popctl.cli.plan", "topology_app", "Build and inspect the Internet model behind `plan`.", _MODEL),
+    Part(
+        "simulate",
+        "popctl.cli.simulate",
+        "simulate_app",
+        "Play a scenario of demand and faults against the fleet.",
+        _MODEL,
+    ),
     Part("lb", "popctl.cli.lb", "lb_app", "Look at the PoP's balancer."),
     Part("backend-config", "popctl.cli.backend_config", "backend_config_app", "Write the configuration of a backend."),
     Part("fleet", "popctl.cli.fleet", "fleet_app", "Look at the fleet: every PoP's state, load, reason and age."),
@@ -54,7 +66,8 @@ def command(part: Part) -> Callable[..., int]:
             if error.name is None or error.name.startswith("popctl."):
                 raise
             what = f"{part.command} needs the Python package {error.name!r}, which is not installed here"
-            return fail(f"{what}; remedy: install popctl[topology]", Exit.MISSING, as_json="--json" in arguments)
+            package = f"popctl[{part.extra}]" if part.extra else "popctl again, with what it depends on"
+            return fail(f"{what}; remedy: install {package}", Exit.MISSING, as_json="--json" in arguments)
         found = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
         return found if isinstance(found, int) else Exit.OK
 

@@ -9,18 +9,23 @@ from popctl.config.checks_routing import duplicates, problem
 from popctl.config.errors import render_path
 from popctl.config.probes import METHODS, all_profiles, method_of, of_backend
 from popctl.config.shape import suggestion
-from popctl.model.probe import IkeDeep, IkeLiveness
+from popctl.model.probe import HALF_OPEN_S, IkeDeep, IkeLiveness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from popctl.config.errors import KeyPath, Problem
+    from popctl.config.probes import Expanded
     from popctl.config.schema_probes import Pace, ProbeEntry
     from popctl.config.shape import Parts
 
 IKE_IN_FLIGHT_MAX = 4
 """charon drops all IKE of an address with 5 exchanges open (`block_threshold`), answered or not."""
 
+DEEP_INTERVAL_MIN_S = 1.0
+"""Between two authentications that leave nothing behind."""
+
+_IKEV1 = 1
 _NAMED = ("http", "exec")
 _ROUNDING_S = 1e-9
 
@@ -102,6 +107,41 @@ def ike_in_flight(parts: Parts) -> Iterator[Problem]:
             yield problem((*part.path, "probes"), f"{count} IKE probes", what, remedy)
 
 
+def deep_waits(parts: Parts) -> Iterator[Problem]:
+    """Whole authentications leave the gateway time for others, wherever their pace was written."""
+    for backend in parts.backends:
+        for probe in of_backend(parts, backend, {}):
+            if isinstance(probe.spec.method, IkeDeep):
+                yield from _ikev1_waits(probe) if probe.spec.method.version == _IKEV1 else _ikev2_waits(probe)
+
+
+def _ikev2_waits(probe: Expanded) -> Iterator[Problem]:
+    interval_s = probe.spec.cadence.interval_s
+    if interval_s < DEEP_INTERVAL_MIN_S:
+        what = "each authentication costs the gateway two Diffie-Hellman operations"
+        yield _deep_problem(probe, "interval", f"{interval_s:g} s", what, f"use at least {DEEP_INTERVAL_MIN_S:g} s")
+
+
+def _ikev1_waits(probe: Expanded) -> Iterator[Problem]:
+    cadence = probe.spec.cadence
+    what = (
+        f"an IKEv1 authentication that fails stays half open at the gateway for {HALF_OPEN_S:g} s, and charon ignores "
+        "an address that has 5 of them (charon.block_threshold)"
+    )
+    waits = {"interval": cadence.interval_s, "retry": cadence.retry_s}
+    for key, wait_s in waits.items():
+        if wait_s < HALF_OPEN_S:
+            yield _deep_problem(probe, key, f"{wait_s:g} s", what, f"use at least {HALF_OPEN_S:g} s")
+    most = defaults.PROFILES[defaults.PROFILE].deep_v1.cadence.jitter
+    if cadence.jitter > most:
+        yield _deep_problem(probe, "jitter", f"{cadence.jitter:g}", what, f"use at most {most:g}: waits vary by it")
+
+
+def _deep_problem(probe: Expanded, key: str, found: str, what: str, remedy: str) -> Problem:
+    origin = " from the profile" if getattr(probe.written, key) is None else ""
+    return problem((*probe.path, key), f"{found}{origin}", what, remedy)
+
+
 def paces(parts: Parts) -> Iterator[Problem]:
     """The values of one pace fit each other, in own profiles and wherever an entry changes them."""
     profiles = all_profiles(parts.profiles)
@@ -173,6 +213,7 @@ CHECKS = (
     absolute_programs,
     repeated_probes,
     ike_in_flight,
+    deep_waits,
     paces,
     hold_down_order,
 )

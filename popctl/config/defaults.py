@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from popctl.model.capacity import GatePolicy, LoadPolicy
 from popctl.model.damping import Figures
 from popctl.model.load import LoadTiming
-from popctl.model.probe import Cadence, Thresholds
+from popctl.model.probe import HALF_OPEN_S, Cadence, Thresholds
 
 # Neighbours
 BGP_PORT = 179
@@ -96,17 +97,20 @@ class Pace(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """The two paces of a profile."""
+    """The paces of a profile."""
 
     liveness: Pace
     deep: Pace
     """For whole authentications: they cost the gateway two Diffie-Hellman operations each."""
+    deep_v1: Pace
+    """The same for IKEv1, where one that fails leaves something behind."""
 
 
 _DEEP = Pace(
     Cadence(interval_s=30.0, jitter=0.2, timeout_s=3.0, retry_s=0.0),
     Thresholds(rise=1, fall=3, fall_refused=1, stale_after_s=120.0),
 )
+_DEEP_V1 = _DEEP._replace(cadence=replace(_DEEP.cadence, retry_s=HALF_OPEN_S))
 
 PROFILES = {
     "default": Profile(
@@ -115,6 +119,7 @@ PROFILES = {
             Thresholds(rise=3, fall=3, fall_refused=1, stale_after_s=5.0),
         ),
         _DEEP,
+        _DEEP_V1,
     ),
     "fast": Profile(
         Pace(
@@ -122,6 +127,7 @@ PROFILES = {
             Thresholds(rise=5, fall=3, fall_refused=1, stale_after_s=1.0),
         ),
         _DEEP,
+        _DEEP_V1,
     ),
 }
 """The built-in profiles. Own ones start from `default`."""

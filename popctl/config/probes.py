@@ -60,7 +60,11 @@ def all_profiles(own: Mapping[str, Placed[schema.Profile]]) -> dict[str, default
     """Return the built-in profiles and the own ones; an own one starts from `default`."""
     base = defaults.PROFILES[defaults.PROFILE]
     profiles = {
-        name: defaults.Profile(overlay(base.liveness, part.value), overlay(base.deep, part.value.deep))
+        name: defaults.Profile(
+            liveness=overlay(base.liveness, part.value),
+            deep=overlay(base.deep, part.value.deep),
+            deep_v1=overlay(base.deep_v1, part.value.deep),
+        )
         for name, part in own.items()
     }
     return profiles | defaults.PROFILES
@@ -96,10 +100,16 @@ def expand(
         options: schema.Pace | None = getattr(entry, method) if method else None
         if method is None or options is None:
             continue
-        cadence, thresholds = overlay(profile.deep if method == "ike_deep" else profile.liveness, options)
+        cadence, thresholds = overlay(_pace(profile, entry), options)
         for name, ask in _methods(entry, address, secrets):
             spec = model.ProbeSpec(name=name, method=ask, cadence=cadence, thresholds=thresholds)
             yield Expanded((*path, index, method), options, spec)
+
+
+def _pace(profile: defaults.Profile, entry: schema.ProbeEntry) -> defaults.Pace:
+    if entry.ike_deep is None:
+        return profile.liveness
+    return profile.deep_v1 if entry.ike_deep.version == 1 else profile.deep
 
 
 def of_backend(parts: Parts, backend: Placed[Backend], secrets: Secrets) -> tuple[Expanded, ...]:

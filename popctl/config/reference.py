@@ -88,6 +88,7 @@ def _built_in() -> str:
         "default": defaults.PROFILES["default"].liveness,
         "fast": defaults.PROFILES["fast"].liveness,
         "deep, in both": defaults.PROFILES["default"].deep,
+        "deep IKEv1, in both": defaults.PROFILES["default"].deep_v1,
     }
     values = [
         {

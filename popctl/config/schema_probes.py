@@ -51,7 +51,7 @@ class Ike(Pace):
 
 
 class IkeDeep(Pace):
-    """A whole IKE authentication with a probe identity. Runs at the `deep` pace."""
+    """A whole IKE authentication with a probe identity. Runs at the `deep` pace of its version."""
 
     version: IkeVersion = Field(default=defaults.IKE_VERSION, description="IKE version.")
     port: IkePort = Field(default=defaults.IKE_DEEP_PORT, description="UDP port; 4500 with the non-ESP marker.")

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from popctl.model.secret import Secret
+
+HALF_OPEN_S: Final = 30.0
+"""How long charon keeps an SA whose authentication did not come to an end (`charon.half_open_timeout`).
+
+With another key on either side IKEv1 has no message that could take it back. IKEv2 has, and leaves nothing.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -197,6 +197,16 @@ def test_with_another_secret_a_gateway_fails_to_authenticate(hosts: TwoHosts) ->
         assert gateway.half_open() == 1
 
 
+def test_failed_ikev1_authentications_pile_up_until_the_gateway_ignores_their_address(hosts: TwoHosts) -> None:
+    """Why such a probe waits for as long as the gateway remembers: two of them hurt nobody, five blind every probe."""
+    with StrongSwan(hosts.server, secrets=("another",)) as gateway:
+        for failed in range(1, 6):
+            assert verdict(probe(hosts, live(2))) == PASSED, f"after {failed - 1}"
+            assert verdict(probe(hosts, deep(1))) == NOT_AUTHENTICATED
+            assert gateway.half_open() == failed
+        assert probe(hosts, live(2), within_s=0.5).verdict is None
+
+
 def test_a_gateway_that_takes_any_group_has_kept_state(hosts: TwoHosts) -> None:
     with StrongSwan(hosts.server, connections={"weak": connection(2, ("aes128-sha1-modp768",))}) as gateway:
         assert verdict(probe(hosts, live(2))) == (Outcome.FAIL, Reason.LEAKED)

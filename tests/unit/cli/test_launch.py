@@ -51,10 +51,17 @@ async def test_lab_of_a_checkout_answers_for_itself() -> None:
     assert (result.code, "python -m lab" in result.out) == (0, True)
 
 
-def test_part_whose_package_is_missing_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
-    missing = parts.Part("plan", "tests.unit.cli.needs_missing_package", "plan_app", "x")
+@pytest.mark.parametrize(
+    ("extra", "remedy"), [("topology", "popctl[topology]"), ("", "popctl again, with what it depends on")]
+)
+def test_part_whose_package_is_missing_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], extra: str, remedy: str
+) -> None:
+    missing = parts.Part("plan", "tests.unit.cli.needs_missing_package", "plan_app", "x", extra)
     assert parts.command(missing)() == Exit.MISSING
-    assert "needs the Python package 'popctl_no_such_package'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "needs the Python package 'popctl_no_such_package'" in told
+    assert f"remedy: install {remedy}\n" in told
 
 
 def test_only_parts_that_are_there_become_commands() -> None:

@@ -7,9 +7,10 @@ from random import Random
 
 import pytest
 
+from popctl.config.defaults import PROFILES
 from popctl.model.instant import NEVER
 from popctl.model.observation import Outcome
-from popctl.model.probe import Cadence, ProbeKey, ProbeSpec, Tcp, Thresholds
+from popctl.model.probe import HALF_OPEN_S, Cadence, ProbeKey, ProbeSpec, Tcp, Thresholds
 from popctl.senses.schedule import Schedule
 
 KEY = ProbeKey(1, "tcp")
@@ -221,3 +222,16 @@ def test_missed_slots_of_removed_probes_stay_in_the_total() -> None:
     made.due(began + 1.0)
     made.replace({}, began)
     assert (made.missed(), made.missed_total) == ({}, 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("outcomes", [(Outcome.FAIL,), (Outcome.PASS, Outcome.FAIL), (Outcome.FAIL, Outcome.UNKNOWN)])
+def test_failing_ikev1_authentications_leave_two_half_open_at_most(seed: int, outcomes: tuple[Outcome, ...]) -> None:
+    """At the built-in pace, whatever the outcomes: each is forgotten by the gateway after its half-open timeout."""
+    pace = PROFILES["default"].deep_v1
+    made = schedule(replace(spec(), cadence=pace.cadence, thresholds=pace.thresholds), seed=seed)
+    starts: list[float] = []
+    for outcome in outcomes * 30:
+        starts.append(start_next(made))
+        made.finished(KEY, outcome, starts[-1] + 0.02)
+    assert min(later - earlier for earlier, later in zip(starts, starts[2:], strict=False)) >= HALF_OPEN_S
