@@ -34,7 +34,7 @@ class Engine(Protocol):
         """Return the best key of every node (`topology.keys`), and which nodes' action communities bind."""
 
     def batch(self, graph: FlatGraph, scenarios: Sequence[Seeds]) -> Longs:
-        """Return the best keys of many scenarios, one column each."""
+        """Return the best keys of many scenarios, one column each: a matrix to analyse, no faster than one by one."""
 
     def spread(self, graph: FlatGraph, seeds: Seeds, best: Longs, bound: Flags) -> Shorts:
         """Return the spread row of every node (`topology.attach.Preference.row`): which PoPs stay tied."""

@@ -130,6 +130,7 @@ def gather(rows: Adjacency, route_class: int, nodes: Longs, own: Own, states: St
     A node that kept its route has taken all gains already, so its set can only be as good as what it has now or worse:
     once every element is found again, nothing is lost and the rest of the neighbours need not be asked.
     """
+    key, own_set, sets = own
     _, best, _, spread = states
     _, anew, rerouted, _ = marks
     ptr, to = rows
@@ -137,10 +138,10 @@ def gather(rows: Adjacency, route_class: int, nodes: Longs, own: Own, states: St
     for node in nodes:
         if not anew[node]:
             continue
-        own_one = own.key[node] != NONE and own.key[node] == best[node]
+        own_one = key[node] != NONE and key[node] == best[node]
         missing = 0
         for column in range(len(row)):
-            row[column] = own.sets[own.own_set[node], column] if own_one else NOTHING
+            row[column] = sets[own_set[node], column] if own_one else NOTHING
             missing += row[column] != spread[node, column]
         for edge in range(ptr[node], ptr[node + 1]):
             if missing == 0 and not rerouted[node]:

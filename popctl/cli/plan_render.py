@@ -43,18 +43,10 @@ def as_document(answer: Answer) -> dict[str, Any]:
 def _change(change: PopChange) -> dict[str, Any]:
     return {
         "announced": change.announced,
-        "before": {"sessions": change.before.sessions, "bit_s": change.before.bit_s},
-        "after": {
-            "sessions": change.after.sessions,
-            "certain": change.after.certain,
-            "bit_s": change.after.bit_s,
-            "handshakes_s": change.handshakes_s,
-        },
-        "capacity": {
-            "sessions": change.capacity.sessions,
-            "bit_s": change.capacity.bit_s,
-            "handshakes_s": change.capacity.handshakes_s,
-        },
+        "before": asdict(change.before),
+        "after": asdict(change.after),
+        "reconnect_handshakes_s": change.handshakes_s,
+        "capacity": asdict(change.capacity),
         "utilisation": {"before": round(change.utilisation_before, 4), "after": round(change.utilisation_after, 4)},
         "moved_in": change.moved_in,
         "moved_out": change.moved_out,
@@ -68,13 +60,7 @@ def load_document(study: Study) -> dict[str, Any]:
         "outside": study.demand.outside,
         **cycles_document(study),
         "pops": {
-            site.name: {
-                "sessions": load.sessions,
-                "certain": load.certain,
-                "bit_s": load.bit_s,
-                "handshakes_s": load.handshakes_s,
-                "capacity": asdict(site.capacity),
-            }
+            site.name: asdict(load) | {"capacity": asdict(site.capacity)}
             for site, load in zip(study.fleet.pops, study.load, strict=True)
         },
     }
@@ -156,7 +142,7 @@ def highest(answer: Answer) -> float:
 def show_load(study: Study, risks: Iterable[AtRisk], out: Console) -> None:
     """Print what every PoP carries now, and who may flip."""
     table = Table("PoP", "region")
-    for head in ("sessions", "certain", "capacity", "load"):
+    for head in ("sessions", "certain", "capacity", "Gbit/s", "handshakes/s", "load"):
         table.add_column(head, justify="right")
     for pop, load in sorted(zip(study.fleet.pops, study.load, strict=True), key=lambda pair: -pair[1].sessions):
         table.add_row(
@@ -165,6 +151,8 @@ def show_load(study: Study, risks: Iterable[AtRisk], out: Console) -> None:
             f"{load.sessions:,}",
             _share(load.certain, load.sessions),
             f"{pop.capacity.sessions:,}",
+            f"{load.bit_s / 1e9:,.1f} of {pop.capacity.bit_s / 1e9:,.1f}",
+            f"{load.handshakes_s:,} of {pop.capacity.handshakes_s:,}",
             f"{load.utilisation(pop.capacity):.0%}",
         )
     out.print(table)

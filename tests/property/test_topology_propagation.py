@@ -6,83 +6,59 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 
 from tests.unit.topology import reference, worlds
-from tests.unit.topology.loops import PlainLoops
+from tests.unit.topology.agreement import ENGINES, agrees
 from topology.attach import attach
-from topology.engine import engine_named, has_numba
+from topology.engine import engine_named
 from topology.flat import compile_links
-from topology.keys import LENGTH_BITS, NONE, TIE_BITS
-from topology.model import Model, entries, parents, path
+from topology.keys import NONE
+from topology.model import Model, entries, path
 from topology.seeds import seeds_of
 
 if TYPE_CHECKING:
     from tests.unit.topology.worlds import World
-    from topology.announce import Plan
-    from topology.engine import Engine
-    from topology.fleet import Fleet
     from topology.links import AsLinks
-    from topology.model import Solution
-
-ENGINES = [PlainLoops(), engine_named("numpy"), *([engine_named("numba")] if has_numba() else [])]
-by_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 
 
-def agrees_with_reference(links: AsLinks, fleet: Fleet, plan: Plan, model: Model, solution: Solution) -> None:
-    graph = model.attachment.graph
-    above = parents(graph.by_order, solution.best)
-    for asn, asys in reference.solve(links, fleet, plan).items():
-        node = graph.node(asn)
-        wanted = asys.best()
-        key = int(solution.best[node])
-        assert (None if key == NONE else divmod(key >> TIE_BITS, 1 << LENGTH_BITS)) == wanted, asn
-        if wanted is None:
-            continue
-        assert graph.asn[above[node]] == asys.first_choice(), asn
-        row, pops = solution.spread[node], asys.pops()
-        assert {int(row[-2]), len(fleet.pops) - 1 - int(row[-1])} == {min(pops), max(pops)}, asn
-        for index, region in enumerate((*graph.regions, "")):
-            assert model.attachment.preference.pop_of_rank[index, row[index]] == reference.nearest(fleet, region, pops)
-
-
-@by_engine
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(world=worlds.worlds(worlds.elaborate))
-def test_an_engine_finds_the_routes_and_tied_pops_of_the_reference(engine: Engine, world: World) -> None:
+def test_every_engine_finds_the_routes_and_tied_pops_of_the_reference(world: World) -> None:
     links, fleet, [plan] = world.links, world.fleet, world.plans
-    model = Model(attach(compile_links(links), fleet), engine)
-    agrees_with_reference(links, fleet, plan, model, model.solve(plan))
+    attachment, wanted = attach(compile_links(links), fleet), reference.solve(links, fleet, plan)
+    for engine in ENGINES:
+        model = Model(attachment, engine)
+        agrees(wanted, fleet, model, model.solve(plan))
 
 
-@by_engine
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(world=worlds.worlds(worlds.plain, count=3))
-def test_an_update_ends_where_a_full_run_does(engine: Engine, world: World) -> None:
-    links, fleet, plans = world.links, world.fleet, world.plans
-    model = Model(attach(compile_links(links), fleet), engine)
-    solution = model.solve(plans[0])
-    for plan in plans[1:]:
-        solution, fresh = model.update(solution, plan), model.solve(plan)
-        assert np.array_equal(solution.best, fresh.best)
-        assert np.array_equal(solution.spread, fresh.spread)
+def test_an_update_ends_where_a_full_run_does(world: World) -> None:
+    attachment, plans = attach(compile_links(world.links), world.fleet), world.plans
+    for engine in ENGINES:
+        model = Model(attachment, engine)
+        solution = model.solve(plans[0])
+        for plan in plans[1:]:
+            solution, fresh = model.update(solution, plan), model.solve(plan)
+            assert np.array_equal(solution.best, fresh.best), engine.name
+            assert np.array_equal(solution.spread, fresh.spread), engine.name
 
 
-@by_engine
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(world=worlds.worlds(worlds.elaborate, count=4))
-def test_a_batch_holds_the_answer_of_every_single_run(engine: Engine, world: World) -> None:
-    links, fleet, plans = world.links, world.fleet, world.plans
-    model = Model(attach(compile_links(links), fleet), engine)
-    columns = engine.batch(model.attachment.graph, [seeds_of(model.attachment, plan) for plan in plans])
-    for column, (plan, together) in enumerate(zip(plans, model.solve_all(plans), strict=True)):
-        alone = model.solve(plan)
-        if not alone.lowered:
-            assert np.array_equal(columns[:, column], alone.best)
-        assert np.array_equal(together.best, alone.best)
-        assert np.array_equal(together.spread, alone.spread)
-        assert np.array_equal(together.bound, alone.bound)
+def test_a_batch_holds_the_answer_of_every_single_run(world: World) -> None:
+    attachment, plans = attach(compile_links(world.links), world.fleet), world.plans
+    for engine in ENGINES:
+        model = Model(attachment, engine)
+        columns = engine.batch(attachment.graph, [seeds_of(attachment, plan) for plan in plans])
+        for column, (plan, together) in enumerate(zip(plans, model.solve_all(plans), strict=True)):
+            alone = model.solve(plan)
+            if not alone.lowered:
+                assert np.array_equal(columns[:, column], alone.best), engine.name
+            assert np.array_equal(together.best, alone.best), engine.name
+            assert np.array_equal(together.spread, alone.spread), engine.name
+            assert np.array_equal(together.bound, alone.bound), engine.name
 
 
 @settings(max_examples=200, deadline=None)

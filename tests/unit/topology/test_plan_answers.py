@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -60,19 +62,27 @@ def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Planner:
     return Planner(tmp_path, capsys)
 
 
+def load(sessions: int, certain: int) -> Document:
+    handshakes_s = -(-sessions // 3600)
+    return {"sessions": sessions, "certain": certain, "bit_s": sessions * 200_000, "handshakes_s": handshakes_s}
+
+
 def pop(
-    before: int, after: int, *, certain: int, storm: int = 0, moved_out: int = 0, announced: bool = True
+    before: int,
+    after: int,
+    *,
+    certain: int,
+    was_certain: int,
+    storm: int = 0,
+    moved_out: int = 0,
+    announced: bool = True,
 ) -> Document:
     """The entry of a PoP; `storm` sessions come within the minute that they have to connect again."""
     return {
         "announced": announced,
-        "before": {"sessions": before, "bit_s": before * 200_000},
-        "after": {
-            "sessions": after,
-            "certain": certain,
-            "bit_s": after * 200_000,
-            "handshakes_s": -(-after // 3600) + -(-storm // 60),
-        },
+        "before": load(before, was_certain),
+        "after": load(after, certain),
+        "reconnect_handshakes_s": -(-after // 3600) + -(-storm // 60),
         "capacity": CAPACITY,
         "utilisation": {"before": before / 1000, "after": after / 1000},
         "moved_in": storm,
@@ -99,20 +109,29 @@ HALF_WAY_ROUND = 20015
 WITHDRAWN = {
     "withdraw e1": answer(
         "withdraw e1",
-        {"e1": pop(600, 0, certain=0, moved_out=600, announced=False), "w1": pop(360, 960, certain=960, storm=600)},
+        {
+            "e1": pop(600, 0, certain=0, was_certain=600, moved_out=600, announced=False),
+            "w1": pop(360, 960, certain=960, was_certain=300, storm=600),
+        },
         moved=600,
         certain=960,
         detour=HALF_WAY_ROUND,
     ),
     "withdraw w1": answer(
         "withdraw w1",
-        {"e1": pop(600, 960, certain=960, storm=360), "w1": pop(360, 0, certain=0, moved_out=360, announced=False)},
+        {
+            "e1": pop(600, 960, certain=960, was_certain=600, storm=360),
+            "w1": pop(360, 0, certain=0, was_certain=300, moved_out=360, announced=False),
+        },
         moved=360,
         certain=960,
         detour=HALF_WAY_ROUND,
     ),
 }
-PREPENDED = {"e1": pop(600, 660, certain=660, storm=60), "w1": pop(360, 300, certain=300, moved_out=60)}
+PREPENDED = {
+    "e1": pop(600, 660, certain=660, was_certain=600, storm=60),
+    "w1": pop(360, 300, certain=300, was_certain=300, moved_out=60),
+}
 NO_CYCLES: Document = {"collapsed": []}
 
 
@@ -167,7 +186,7 @@ def test_what_a_session_costs_is_said_in_the_fleet_file(plan: Planner) -> None:
     after = found["pops"]["w1"]
     assert after["after"]["bit_s"] == 960 * 1_100_000
     assert after["utilisation"] == {"before": 0.396, "after": 1.056}
-    assert after["after"]["handshakes_s"] == 16 + 10
+    assert (after["after"]["handshakes_s"], after["reconnect_handshakes_s"]) == (16, 16 + 10)
     assert plan.json("load")[1]["pops"]["e1"]["bit_s"] == 660_000_000
 
 
@@ -196,8 +215,8 @@ def test_load_is_told_to_the_last_figure(plan: Planner) -> None:
         "outside": 5,
         **NO_CYCLES,
         "pops": {
-            "e1": {"sessions": 600, "certain": 600, "bit_s": 120_000_000, "handshakes_s": 1, "capacity": CAPACITY},
-            "w1": {"sessions": 360, "certain": 300, "bit_s": 72_000_000, "handshakes_s": 1, "capacity": CAPACITY},
+            "e1": load(600, 600) | {"capacity": CAPACITY},
+            "w1": load(360, 300) | {"capacity": CAPACITY},
         },
         "at_risk": [{"asn": 30, "sessions": 60, "pop": "w1", "possible": ["e1", "w1"]}],
     }
@@ -207,6 +226,12 @@ def test_the_table_has_what_changes_and_why_it_is_unsafe(plan: Planner) -> None:
     code, text, _ = plan("withdraw", "e1", "--limit", "0.95")
     assert code == 3
     for word in ("withdraw e1", "600", "960", "withdrawn", "36% -> 96%", "20,015 km", "newly-overloaded w1"):
+        assert word in text, word
+
+
+def test_the_table_of_loads_has_every_resource(plan: Planner) -> None:
+    _, text, _ = plan("load")
+    for word in ("0.1 of 1.0", "1 of 100", "1,000", "60%", "36%"):
         assert word in text, word
 
 
@@ -249,3 +274,21 @@ def test_the_problems_of_all_files_are_told_at_once(plan: Planner) -> None:
     assert (code, len(err.splitlines())) == (1, 2)
     assert "internet.txt:1: AS 10" in err
     assert "fleet.json:1: asn" in err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
+def test_the_map_shows_every_pop_its_share_and_how_full_it_is_before_and_after(plan: Planner) -> None:
+    import matplotlib as mpl  # noqa: PLC0415 - not installed everywhere
+
+    out = plan.folder / "map.svg"
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        assert plan("map", "--out", str(out), "--withdraw", "e1")[0] == 0
+    drawn = out.read_text()
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    # Of 960 sessions 600 and 360; ticks and labels of the axes besides.
+    wanted = {"before", "e1 62%", "w1 38%", "withdraw e1", "e1 0%", "w1 100%"}
+    assert wanted <= set(texts)
+    assert {text.split()[0] for text in texts if "%" in text} == {"e1", "w1"}
+    fine, hot, idle = "#1a73e8", "#f9ab00", "#9aa0a6"
+    circles = re.findall(r"<g id=\"PathCollection_\d+\">.*?fill: (#\w+)", drawn, flags=re.DOTALL)
+    assert circles == [fine, fine, idle, hot]

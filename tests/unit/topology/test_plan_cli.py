@@ -171,6 +171,21 @@ def test_measured_sessions_are_used(run: Runner, tmp_path: Path) -> None:
     assert sessions["pop002"] == sum(sessions.values())
 
 
+def test_the_lines_of_the_readme_do_with_their_defaults_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert topology_app(["generate"], result_action="return_value") == 0
+    assert "internet.txt.gz: 80000 ASes" in capsys.readouterr().out
+    code = plan_app(["withdraw", "pop003", "--json"], result_action="return_value")
+    answer = json.loads(capsys.readouterr().out)
+    assert code == (0 if answer["safe"] else 3)
+    assert answer["pops"]["pop003"]["after"]["sessions"] == 0
+    assert answer["moved"] == answer["pops"]["pop003"]["before"]["sessions"] > 0
+    assert len(answer["pops"]) == 20
+
+
 def test_demand_from_a_file_is_used(run: Runner, tmp_path: Path) -> None:
     path = tmp_path / "demand.csv"
     path.write_text("asn,sessions\n" + "".join(f"{asn},2\n" for asn in range(1, 601)))

@@ -5,16 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.unit.topology.loops import PlainLoops
+from tests.unit.topology.agreement import ENGINES
 from topology.attach import Attachment, attach
-from topology.engine import Engine, engine_named, has_numba
+from topology.engine import Engine, engine_named
 from topology.example import example_fleet
 from topology.flat import compile_links
 from topology.fleet import prepend, withdraw
 from topology.generate import generate
 from topology.model import Model
-
-ENGINES = [PlainLoops(), engine_named("numpy"), *([engine_named("numba")] if has_numba() else [])]
 
 
 @pytest.fixture(scope="module")
