@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil, inf
 
+from popctl.core.load import columns
 from popctl.model.fleet import (
     FleetView,
     FloorPolicy,
@@ -200,8 +201,7 @@ def _capacity_refusal(ratio: float, left: list[Member], rest: list[Member]) -> R
     if len(rows) < len(left) or len(beside) < len(rest):
         return Reason.CAPACITY_UNKNOWN
     # By columns: there may be a thousand rows, and this is asked on every turn of a quiet PoP.
-    totals = list(map(sum, zip(*rows, strict=True)))
-    more = list(map(sum, zip(*beside, strict=True)))
+    totals, more = list(map(sum, columns(rows))), list(map(sum, columns(beside)))
     many = len(totals) // 2
     for place, capacity in enumerate(totals[:many]):
         demand = totals[many + place] + (more[many + place] if more else 0.0)

@@ -6,11 +6,11 @@ Silence never reads as idleness: what is missing or stale makes a sum a lower bo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from popctl.model.instant import Instant
-from popctl.model.load import Amounts, BackendLoad, LoadSample, LoadTiming, Resource, Tightness, Track
+from popctl.model.load import Amounts, BackendLoad, LoadSample, LoadTiming, Resource, Row, Tightness, Track
 from popctl.model.reason import Reason
 
 UNHEARD = BackendLoad()
@@ -104,6 +104,15 @@ def add(capacities: Iterable[Amounts]) -> Amounts:
     every = list(capacities)
     limited = set[Resource].intersection(*(set(one) for one in every)) if every else set()
     return {resource: sum(one[resource] for one in every) for resource in Resource if resource in limited}
+
+
+def columns(rows: Sequence[Row]) -> list[list[float]]:
+    """Return the columns of rows of one length; none if there is no row. Made for a thousand of them."""
+    flat: list[float] = []
+    for row in rows:
+        flat += row
+    width = len(rows[0]) if rows else 0
+    return [flat[place::width] for place in range(width)]
 
 
 def tightest(one: Amounts, other: Amounts) -> Amounts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from popctl.core.load import columns
 from popctl.model.capacity import GatePolicy
 from popctl.model.instant import Instant
 from popctl.model.load import FleetLoad, PopLoad, Resource
@@ -46,13 +47,13 @@ def stays(leaving: str, fleet: FleetLoad, policy: GatePolicy, now: Instant) -> b
     alone = len(rows) + 1 == len(pops)
     rest = [own] if alone else [pop for name, pop in pops.items() if name == leaving or not pop.announcing]
     more = [pop.room_carried if pop.at >= oldest else pop.room_full for pop in rest]
-    columns, beside = list(zip(*rows, strict=True)), list(zip(*more, strict=True))
+    whole, beside = columns(rows), columns(more)
     for place, resource in enumerate(Resource):
-        limits, left = columns[place], sum(columns[place])
+        limits, left = whole[place], sum(whole[place])
         if resource not in own.capacity or left == math.inf:
             # A PoP without a limit of this resource could take everything of it.
             continue
-        demand = sum(columns[_MANY + place]) + sum(beside[_MANY + place])
+        demand = sum(whole[_MANY + place]) + sum(beside[_MANY + place])
         if left < policy.reserve_ratio * demand or left - max(limits) < demand:
             return False
     return True

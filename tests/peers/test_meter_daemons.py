@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -28,8 +29,8 @@ from popctl.senses.watch_daemons import DaemonWatcher
 from popctl.wire.exchanges import exchange_for
 from tests.eventually import eventually_async
 from tests.peers.drive import drive
-from tests.peers.netns import SERVER_ADDRESS, TwoHosts, two_hosts, udp_socket
-from tests.peers.record import deep, live
+from tests.peers.netns import SERVER_ADDRESS, TwoHosts, ip, two_hosts, udp_socket
+from tests.peers.record import deep, leave_half_open, live
 from tests.peers.strongswan import PSK, StrongSwan, connection
 from tests.peers.xl2tpd import Xl2tpd
 from tests.unit.wire.conversations import CLIENT, SERVER
@@ -58,9 +59,9 @@ def _bogus(hosts: TwoHosts) -> None:
 
 
 @contextmanager
-def metered(gateway: StrongSwan, *, timeout_s: float = 5.0) -> Iterator[ViciMeter]:
-    clock = asyncio.get_running_loop().time
-    with closing(ViciMeter(ViciEndpoint(path=gateway.vici_path), clock=clock, timeout_s=timeout_s)) as meter:
+def metered(gateway: StrongSwan, *, timeout_s: float = 5.0, bulk_bit_s: float = 5e6) -> Iterator[ViciMeter]:
+    clock, endpoint = asyncio.get_running_loop().time, ViciEndpoint(path=gateway.vici_path)
+    with closing(ViciMeter(endpoint, clock=clock, timeout_s=timeout_s, bulk_bit_s=bulk_bit_s)) as meter:
         yield meter
 
 
@@ -137,6 +138,72 @@ async def test_an_established_sa_is_counted_and_walked(hosts: TwoHosts) -> None:
         assert (meter.classes.interactive.sessions, meter.classes.bulk.sessions) == (1, 0)
 
 
+BEHIND_GATEWAY, BEHIND_CLIENT = "10.2.0.1", "10.3.0.1"
+
+
+@contextmanager
+def connected(hosts: TwoHosts) -> Iterator[tuple[StrongSwan, StrongSwan]]:
+    """Return gateway and client with a child SA between them, through user space: not every kernel has ESP."""
+    for name, address in ((hosts.server, BEHIND_GATEWAY), (hosts.client, BEHIND_CLIENT)):
+        ip("-n", name, "addr", "replace", f"{address}/32", "dev", "lo")
+    accepted = connection(2, ("aes256-sha256-modp2048",))
+    accepted["children"]["net"]["remote_ts"] = ["10.3.0.0/16"]
+    wanted = _initiator()
+    wanted["up"]["children"]["net"]["local_ts"] = [f"{BEHIND_CLIENT}/32"]
+    with (
+        StrongSwan(hosts.server, connections={"ra": accepted}, libipsec=True) as gateway,
+        StrongSwan(hosts.client, connections=wanted, secrets=(PSK,), libipsec=True) as client,
+    ):
+        with client.vici() as session:
+            list(session.initiate({"ike": "up", "child": "net", "timeout": "8000"}))
+        yield gateway, client
+
+
+def _ping(hosts: TwoHosts) -> None:
+    words = ["ping", "-q", "-c", "50", "-i", "0.002", "-s", "1000", "-I", BEHIND_CLIENT, BEHIND_GATEWAY]
+    subprocess.run(["ip", "netns", "exec", hosts.client, *words], check=True, capture_output=True, timeout=20)
+
+
+async def test_child_sas_are_counted_and_who_moves_much_is_bulk(hosts: TwoHosts) -> None:
+    with connected(hosts) as (gateway, _), metered(gateway, bulk_bit_s=1e4) as meter:
+        await meter.read()
+        await meter.walk()
+        assert meter.children == 1
+        await asyncio.to_thread(_ping, hosts)
+        await meter.walk()
+        assert meter.classes is not None
+        assert (meter.classes.interactive.sessions, meter.classes.bulk.sessions) == (0, 1)
+        assert meter.classes.bulk.bit_s > 1e4
+        await meter.walk()
+        assert meter.classes is not None
+        assert (meter.classes.interactive.sessions, meter.classes.bulk.sessions) == (1, 0)
+        assert (await _read(meter)).children == 1
+
+
+async def test_rekeys_are_counted(hosts: TwoHosts) -> None:
+    with connected(hosts) as (gateway, client), metered(gateway) as meter:
+        await meter.read()
+        assert (await _read(meter)).rekeys_min == 0.0
+        for what in ("ike", "child"):
+            with client.vici() as session:
+                session.rekey({what: "up" if what == "ike" else "net"})
+            await eventually_async(lambda: _rekeyed(meter))
+
+
+async def _rekeyed(meter: ViciMeter) -> Ike:
+    found = await _read(meter)
+    assert found.rekeys_min > 0.0
+    return found
+
+
+async def test_a_half_open_sa_is_told_and_is_no_user(hosts: TwoHosts) -> None:
+    with StrongSwan(hosts.server) as gateway, metered(gateway) as meter:
+        await meter.read()
+        await asyncio.to_thread(leave_half_open, hosts, gateway)
+        found = await _read(meter)
+        assert (found.sas, found.half_open) == (0, 1)
+
+
 async def test_a_charon_that_was_restarted_is_metered_again(hosts: TwoHosts) -> None:
     with StrongSwan(hosts.server) as gateway, metered(gateway) as meter:
         await meter.read()
@@ -204,6 +271,24 @@ async def test_xl2tpd_tells_its_tunnels(hosts: TwoHosts) -> None:
             clock=clock, control=lns.directory / "l2tp-control", lns="nosuch", proc=lns.directory, timeout_s=5.0
         )
         assert isinstance(await wrong.read(), Unread)
+        assert lns.alive
+
+
+def _order(daemon: Xl2tpd, request: str) -> None:
+    """Write to xl2tpd's control, as `xl2tpd-control` does."""
+    (daemon.directory / "l2tp-control").write_bytes(request.encode())
+
+
+async def test_an_open_l2tp_tunnel_is_counted(hosts: TwoHosts) -> None:
+    clock = asyncio.get_running_loop().time
+    with Xl2tpd(hosts.server) as lns, Xl2tpd(hosts.client) as lac:
+        meter = L2tpMeter(clock=clock, control=lns.directory / "l2tp-control", proc=lns.directory, timeout_s=5.0)
+        _order(lac, f"t {SERVER_ADDRESS}")
+
+        async def counted() -> bool:
+            return await meter.read() == L2tpCount(tunnels=1, sessions=0)
+
+        await eventually_async(counted)
         assert lns.alive
 
 

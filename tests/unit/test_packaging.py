@@ -8,8 +8,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from configparser import ConfigParser
+from contextlib import contextmanager
 from pathlib import Path
+from socket import AF_UNIX, socket
 
 import pytest
 
@@ -20,6 +23,21 @@ PACKAGING = ROOT / "packaging"
 UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
 AGENT = PACKAGING / "systemd" / "popctl-agent.service"
 EXABGP = PACKAGING / "systemd" / "popctl-exabgp.service"
+METER = PACKAGING / "systemd" / "popctl-meter.service"
+ASK_METER = """
+import asyncio, socket, sys
+from pathlib import Path
+from popctl.model.meter import DaemonWatch
+from popctl.senses.watch_daemons import DaemonWatcher
+async def look():
+    watcher = DaemonWatcher([DaemonWatch(name="charon", executable=Path(sys.argv[1]))], lambda daemon: None)
+    watcher.start()
+    print(watcher.daemons[0].state)
+    watcher.close()
+asyncio.run(look())
+socket.socket(socket.AF_UNIX).connect(sys.argv[2])
+print("connected")
+"""
 ASK_HOST = "import json; from popctl.lb import nft; print(json.dumps([one.text for one in nft.host_problems()]))"
 
 
@@ -54,6 +72,42 @@ def test_the_capabilities_of_the_agent_suffice_for_the_balancer() -> None:
     command = ["setpriv", f"--bounding-set={bounds}", sys.executable, "-c", ASK_HOST]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(told.stdout) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give capabilities away")
+def test_the_capabilities_of_the_meter_suffice_for_daemons_and_sockets_of_root(tmp_path: Path) -> None:
+    """A user that is nobody, with these capabilities alone, watches a daemon of root and opens its control."""
+    words = parsed(METER)["Service"]["AmbientCapabilities"].lower().split()
+    caps = ",".join(["-all", *(f"+{word.removeprefix('cap_')}" for word in words)])
+    told = {}
+    with socket(AF_UNIX) as control, _sleeping(tmp_path / "charon") as program:
+        control.bind(str(tmp_path / "vici"))
+        control.listen()
+        (tmp_path / "vici").chmod(0o600)
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        for name, granted in (("with", caps), ("without", "-all,+dac_override")):
+            limits = [f"--inh-caps={granted}", f"--ambient-caps={granted}", f"--bounding-set={granted}"]
+            command = [*nobody, *limits, sys.executable, "-c", ASK_METER, str(program), str(tmp_path / "vici")]
+            told[name] = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert told == {"with": ["running", "connected"], "without": ["absent", "connected"]}
+
+
+@contextmanager
+def _sleeping(program: Path) -> Iterator[Path]:
+    """Run a program that nothing else runs."""
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    with subprocess.Popen([program, "600"]) as process:
+        try:
+            yield program
+        finally:
+            process.kill()
+
+
+def test_the_meter_answers_xl2tpd_where_both_can_see_it() -> None:
+    """A private /tmp hides the answer's fifo from xl2tpd."""
+    service = parsed(METER)["Service"]
+    assert service["PrivateTmp"] == "yes"
+    assert service["Environment"] == f"TMPDIR=/run/{service['RuntimeDirectory']}"
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)

@@ -13,12 +13,19 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession, UnixConnector
 
 from popctl.cli.exits import Exit
+from popctl.listen.serve import serving
+from popctl.meter.app import build
+from popctl.meter.hub import Hub
+from popctl.model.listen import UnixEndpoint
+from popctl.model.meter import Symptom
 from popctl.model.past import Past, ServicePast
 from popctl.wire.relay_api import PROTOCOL
 from popctl.wire.services_file import decode, encode
@@ -26,6 +33,7 @@ from tests.certificates import CLIENT, SERVER, Authority, Issued
 from tests.eventually import eventually_async
 from tests.unit.cli.command_line import Ended, popctl
 from tests.unit.config.samples import minimal
+from tests.unit.senses.test_meter import EMPTY, IKE, LINK
 
 LEASE_S = 10.0
 """Long enough for a start on a busy machine to take less than half of it."""
@@ -130,6 +138,29 @@ async def test_an_agent_goes_on_when_it_is_told_to_keep_its_state_where_no_file_
         assert site.logged("is not the path of a file") == 1
         assert (await site.popctl(site.alice, "whoami")).code == Exit.OK
         assert process.poll() is None
+
+
+async def test_agent_hands_on_all_that_a_meter_on_its_host_reads(tmp_path: Path) -> None:
+    site, meter = Site(tmp_path), tmp_path / "meter.sock"
+    text = site.configuration.read_text()
+    site.configuration.write_text(text.replace("name: vpn-1,", f"name: vpn-1, meter: {{socket: {meter}}},"))
+    hub = Hub(clock=time.monotonic, interval_s=60.0)
+    hub.measured(replace(EMPTY, ike=IKE, links=(LINK,), symptoms=(Symptom.LINK_DROPS,)))
+    labels = '{backend="vpn-1",figure="children",source="ike"}'
+    async with serving(build(hub), UnixEndpoint(path=meter)):
+        with site.agent():
+            await eventually_async(lambda: site.logged("API is open") == 1, within_s=30)
+            async with ClientSession(connector=UnixConnector(path=str(tmp_path / "api.sock"))) as session:
+
+                async def scraped() -> bool:
+                    async with session.get("http://agent/metrics") as answer:
+                        return f"popctl_backend_meter{labels} 100.0" in await answer.text()
+
+                await eventually_async(scraped, within_s=30)
+            assert site.logged("symptoms of overload") == 1
+            listed = await site.popctl(site.alice, "status")
+            assert "symptoms of overload at vpn-1: link-drops" in listed.out
+        hub.close()
 
 
 async def test_agent_begins_with_what_services_have_been_through_and_keeps_that(tmp_path: Path) -> None:
