@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -39,10 +38,10 @@ async def test_a_decision_that_differs_exits_1_and_is_shown(tmp_path: Path) -> N
     written = journal.read_text()
     assert '"healthy":1' in written
     journal.write_text(written.replace('"healthy":1', '"healthy":7', 1))
-    result = await popctl("replay", str(journal), "--json")
+    result = await popctl("replay", str(journal))
     assert result.code == Exit.PROBLEMS
     assert result.err.endswith(" decisions, 1 different\n")
-    assert [line["identical"] for line in map(json.loads, result.out.splitlines())].count(False) == 1
+    assert result.out.count("DIFFERENT") == 1
 
 
 @pytest.mark.parametrize("content", [b"nonsense\n", b"\xff\xfe\n", None], ids=["another file", "no text", "none"])
