@@ -150,9 +150,10 @@ def gather(rows: Adjacency, route_class: int, nodes: Longs, own: Own, states: St
             if best[node] >> TIE_BITS != heard_as(best[other], route_class):
                 continue
             for column in range(len(row)):
-                if spread[other, column] < row[column]:
-                    row[column] = spread[other, column]
-                    missing -= row[column] == spread[node, column]
+                row[column] = min(row[column], spread[other, column])
+            missing = 0
+            for column in range(len(row)):
+                missing += row[column] != spread[node, column]
         for column in range(len(row)):
             spread[node, column] = row[column]
 
