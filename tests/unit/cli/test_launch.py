@@ -32,7 +32,7 @@ async def test_replay_says_in_json_too_how_it_ended(tmp_path: Path) -> None:
     assert (empty.code, empty.json, empty.err) == (0, {"decisions": 0, "different": 0}, "")
     journal.write_text("nonsense\n")
     wrong = await popctl("replay", str(journal), "--json")
-    assert (wrong.code, wrong.json["exit"], "line 1" in wrong.json["error"]) == (2, 2, True)
+    assert (wrong.code, wrong.json["exit"], "line 1" in wrong.json["error"]) == (65, 65, True)
 
 
 async def test_internet_that_was_made_is_told_in_json_too(tmp_path: Path) -> None:
