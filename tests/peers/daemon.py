@@ -60,7 +60,8 @@ class Daemon:
             path.unlink()
         with (self.directory / "stdout").open("ab") as out:
             self._process = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, *argv],
+                # A shell's background makes everything in it deaf to SIGINT.
+                ["env", "--default-signal=INT", "ip", "netns", "exec", self.namespace, *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
