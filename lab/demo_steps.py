@@ -37,7 +37,7 @@ class Story:
         self.other = "pop2"
         self._landed_on = ""
         self._tunnel = Tunnel(scene.driver)
-        self._pings = 0
+        self._pings = self._repairs = 0
         self.holder = ""
         """The backend of the client's tunnel."""
 
@@ -79,6 +79,12 @@ class Story:
             lambda: self._order(self.home, "undrain", self.holder, "--reason", "demo"),
             Expectation("both backends are given a share again", lambda: len(self._crowd()) > 1, 5.0),
         )
+        yield self._step(
+            f"the agent of {self.home} is killed and started under the tunnel",
+            lambda: self._restart_agent(self.home, signal.SIGKILL),
+            Expectation("it answers again", lambda: self._scene.status(self.home) is not None, 10.0),
+            Expectation("the tunnel has lost no packet", self._tunnel_held, 10.0),
+        )
 
     def _daemons_die(self) -> Iterator[Step]:
         spared = self.holder
@@ -94,6 +100,12 @@ class Story:
             ),
             Expectation(f"its clients are given to {spared}", self._crowd_avoids(victim), 5.0),
             Expectation(f"the tunnel of {spared} has lost no packet", self._tunnel_held, 5.0),
+        )
+        yield self._step(
+            f"the balancer's rules at {self.home} are deleted by hand: nft delete table inet popctl",
+            lambda: self._delete_rules(self.home),
+            Expectation("they are back, and the drift is counted", self._repaired(self.home), 3.0),
+            Expectation("packets of the tunnel come back", lambda: self._tunnel.received > self._pings + 10, 5.0),
         )
         self._tunnel.stop()
         yield self._step(
@@ -189,6 +201,13 @@ class Story:
         self._scene.look_again()
         edge.start_agent(self._driver, pop)
 
+    def _delete_rules(self, pop: str) -> None:
+        self._repairs = self._drift_repairs(pop)
+        argv = ["nft", "delete", "table", "inet", "popctl"]
+        done = self._driver.exec(pop, argv)
+        if done.returncode != 0:
+            raise NodeError(self._driver.plan.name, pop, f"{' '.join(argv)}: {done.stderr.strip()}")
+
     def _agent_pid(self, pop: str) -> str:
         return self._driver.exec(pop, ["daemon", "pid", edge.AGENT]).stdout.strip()
 
@@ -232,6 +251,12 @@ class Story:
     def _tunnel_held(self) -> bool:
         """Two seconds of pings since the step began, and none missing since the tunnel was built."""
         return self._tunnel.received - self._pings >= _ENOUGH_PINGS and self._tunnel.lost == 0
+
+    def _drift_repairs(self, pop: str) -> int:
+        return int(((self._scene.status(pop) or {}).get("balancer") or {}).get("drift_repairs", 0))
+
+    def _repaired(self, pop: str) -> Callable[[], bool]:
+        return lambda: self._drift_repairs(pop) > self._repairs
 
     def _verdict(self, pop: str, backend: str, verdict: str) -> Callable[[], bool]:
         def holds() -> bool:
