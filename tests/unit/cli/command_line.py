@@ -30,9 +30,9 @@ async def start(*words: str, socket: Path | None = None, environment: Mapping[st
     environment = {**os.environ, "NO_COLOR": "1", **(environment or {})}
     if socket is not None:
         environment["POPCTL_SOCKET"] = str(socket)
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "popctl.cli.main", *words, stdout=PIPE, stderr=PIPE, env=environment
-    )
+    # A shell's background makes everything in it deaf to SIGINT.
+    argv = ("env", "--default-signal=INT", sys.executable, "-m", "popctl.cli.main", *words)
+    return await asyncio.create_subprocess_exec(*argv, stdout=PIPE, stderr=PIPE, env=environment)
 
 
 async def ended(process: Process) -> Ended:
