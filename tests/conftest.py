@@ -54,17 +54,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RealPeers(config.getoption("--real-peers-at-least")), "real-peers")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests with real daemons into three groups: the lab, single daemons, the guest kernel.
+    """Make every file with real daemons a group.
 
-    With several workers (`--dist loadgroup`) a group runs in one worker, one test after another. What waits for real
-    daemons mostly waits: two such groups beside each other leave the machine idle half of the time.
+    With several workers (`--dist loadgroup`) a group runs in one worker, one test after another: what a file raises for
+    all its tests is raised once. What waits for real daemons mostly waits, so two workers keep the machine busy enough.
     """
     for item in items:
         real = any(item.get_closest_marker(mark) for mark in _REAL)
         if real:
             item.user_properties.append(_MET_DAEMONS)
-        if "tests/kernel/" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("guest kernel"))
-        elif real:
-            item.add_marker(pytest.mark.xdist_group("lab" if item.get_closest_marker("lab") else "daemons"))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
