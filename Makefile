@@ -19,10 +19,10 @@ demo: setup ## two PoPs, real daemons, a client: break them and watch
 
 test: setup ## everything: what needs no daemon, then single daemons and the lab beside each other; two workers each
 	@$(PYTEST) -n 2 -m "not peer and not lab" $(PYTEST_ARGS); pure=$$?; \
-	$(PYTEST) -n 2 --dist loadgroup -m "peer or lab" --real-peers-at-least=$(REAL_PEERS) $(PYTEST_ARGS) && exit $$pure
+	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder -m "peer or lab" --real-peers-at-least=$(REAL_PEERS) $(PYTEST_ARGS) && exit $$pure
 
 quick: setup ## all at once, for the hurried: what waits for real daemons may find the machine busy
-	@$(PYTEST) -n 2 --dist loadgroup $(PYTEST_ARGS)
+	@$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 kernel: ## build the guest kernel of tests/kernel into the cache (once: minutes); without it those tests are skipped
 	@packaging/uml/build.sh

@@ -11,6 +11,17 @@ settings.load_profile("popctl")
 
 _REAL = ("peer", "lab")
 _MET_DAEMONS = ("real daemons", "yes")
+_LONGEST = (
+    "test_lb_strongswan",
+    "test_agent_life",
+    "test_kernel_esp",
+    "test_fleet_lab",
+    "test_agent_backends",
+    "test_exabgp_life",
+    "test_load_lab",
+    "test_load_steering",
+)
+"""Files that take the better part of a minute or more."""
 """Rides on the report of a test, which knows keywords (folders' names among them) but no marks."""
 
 
@@ -66,3 +77,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if real:
             item.user_properties.append(_MET_DAEMONS)
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
+def longest_first(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
