@@ -10,6 +10,7 @@ import asyncio
 import tempfile
 import time
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from popctl.agent.world import World
 from popctl.core.guard import Cause, Withdrawal, judge
 from popctl.fleet.client import StoreFleet
 from popctl.fleet.etcd import EtcdLine, EtcdSettings
-from popctl.model.fleet import FleetView, FloorPolicy, Permit, PermitState
+from popctl.model.fleet import FleetView, FloorPolicy, Permit, PermitState, Stance
 from popctl.model.floor import FleetSettings
 from popctl.model.load import LoadSample, Resource
 from popctl.model.observation import Observation, Outcome
@@ -46,6 +47,8 @@ STEADY_S = 20.0
 ROUNDS = 20
 POPS = 1000
 POLICY = FloorPolicy(minimum_announcing=2)
+READY = ceil(POLICY.standing_share * (AGENTS - POLICY.minimum_announcing))
+"""PoPs that hold a permit ahead of need, once each has taken it from the one before."""
 
 
 class _Agent:
@@ -81,10 +84,12 @@ class _Agent:
 
     @property
     def settled(self) -> bool:
-        """It serves, and knows everybody."""
+        """It serves, knows everybody, and nobody waits for a permit ahead of need any more."""
         decision = self.loop.decision
         serves = decision is not None and decision.desired.services[0].reason is Reason.HEALTHY
-        return serves and len(self.world.view().fleet.members) == AGENTS
+        members = self.world.view().fleet.members
+        ready = sum(one.record.stance("vpn") is Stance.PERMIT for one in members.values())
+        return serves and (len(members), ready) == (AGENTS, READY)
 
     def probed(self, outcome: Outcome, reason: Reason) -> None:
         for number, backend in self.pop.backends.items():
