@@ -110,21 +110,30 @@ def test_an_address_will_do_as_the_identity_of_the_probe(gateway_hosts: TwoHosts
     assert_nothing_left(gateway)
 
 
-@pytest.mark.parametrize("answers", [1, 2])
+def exchange_type(datagram: bytes) -> int:
+    """RFC 7296 section 3.1."""
+    return datagram[18]
+
+
+IKE_AUTH, INFORMATIONAL = 35, 37
+
+
+@pytest.mark.parametrize("unread", [IKE_AUTH, INFORMATIONAL])
 def test_an_abandoned_ikev2_authentication_leaves_nothing(
-    gateway_hosts: TwoHosts, gateway: StrongSwan, answers: int
+    gateway_hosts: TwoHosts, gateway: StrongSwan, unread: int
 ) -> None:
-    """Time runs out with IKE_AUTH (one answer read) or Delete (two) sent and its answer unread."""
+    """Time runs out with IKE_AUTH or Delete sent and its answer unread."""
     with udp_socket(gateway_hosts.client, 500) as sock:
         sock.settimeout(5)
         exchange = exchange_for(deep(2), local=CLIENT, remote=SERVER, entropy=os.urandom)
         out: tuple[bytes, ...] = (exchange.start(),)
-        for _ in range(answers):
+        # A gateway that was asked a lot just now wants a cookie first: one answer more.
+        while exchange_type(out[0]) != unread:
             sock.send(out[0])
             out = exchange.receive(sock.recv(4096)).send
         sock.send(out[0])
         sock.recv(4096)
-        assert answers > 1 or gateway.sas()
+        assert unread == INFORMATIONAL or gateway.sas()
         for datagram in exchange.abandon():
             sock.send(datagram)
         assert_nothing_left(gateway)
