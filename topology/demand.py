@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 NOT_MEASURED: Final = -1
 DEFAULT_SEED: Final = 1
 """Of the default demand, so that everybody means the same by it."""
-HEADROOM: Final = 1.5
-"""Without any figure for demand a fleet is taken to have so many times the capacity that it needs."""
+HEADROOM_PERCENT: Final = 150
+"""Without any figure for demand a fleet is taken to have so much of the capacity that it needs."""
 _MOST_DIGITS: Final = len(str(MOST_SESSIONS))
 _SIGMA: Final = 2.0
 """Spread of the default demand: with a lognormal of this sigma a tenth of the ASes hold three quarters of the users."""

@@ -11,7 +11,7 @@ from topology.announce import Announcement, Relation
 from topology.attach import attach
 from topology.bounds import MOST_BIT_S, MOST_HANDSHAKES_S, MOST_SESSIONS
 from topology.catchment import catchment, loads
-from topology.demand import DEFAULT_SEED, Profile, fitted
+from topology.demand import DEFAULT_SEED, HEADROOM_PERCENT, Profile, fitted
 from topology.fleet import Capacity, Fleet, Place, Pop, Session
 from topology.generate import REGIONS
 from topology.model import Model
@@ -24,8 +24,7 @@ NAME: Final = "example"
 ASN: Final = 4_200_000_000
 """Of the operator: private use (RFC 6996), so no synthetic AS has it."""
 _FEWEST_CUSTOMERS: Final = 20
-_HEADROOM_PERCENT: Final = 150
-MOST_USERS: Final = MOST_SESSIONS * 100 // _HEADROOM_PERCENT
+MOST_USERS: Final = MOST_SESSIONS * 100 // HEADROOM_PERCENT
 """That a fleet is made for: one PoP may get them all, and its capacity stays in bounds."""
 _SPREAD_DEG: Final = 12.0
 
@@ -84,7 +83,7 @@ def _sized(graph: FlatGraph, fleet: Fleet, sessions: int, engine: Engine) -> Fle
     floor = max(1, sessions // (10 * len(fleet.pops)))
     pops = []
     for pop, load in zip(fleet.pops, need, strict=True):
-        room = max(floor, load.sessions * _HEADROOM_PERCENT // 100)
+        room = max(floor, load.sessions * HEADROOM_PERCENT // 100)
         capacity = Capacity(
             sessions=room,
             bit_s=room * profile.bit_s_per_session,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from topology import fleet_file
 from topology.bounds import MOST_AT_PEAK, MOST_SESSIONS
-from topology.demand import HEADROOM
+from topology.demand import HEADROOM_PERCENT
 from topology.errors import TopologyError
 from topology.scenario import Scenario, Sites
 
@@ -61,7 +61,7 @@ def _users(fields: Fields, table: dict[str, Any], fleet: Fleet | None, usual: in
     if fleet is None or "users" in table or "demand" in table:
         return fields.whole(table, _PATH, "users", 1, MOST_SESSIONS, default=usual)
     capacity = sum(pop.capacity.sessions for pop in fleet.pops)
-    found = max(1, int(capacity / HEADROOM))
+    found = max(1, capacity * 100 // HEADROOM_PERCENT)
     if found > MOST_SESSIONS:
         text = f"has room for {capacity} sessions, and the model counts up to {MOST_SESSIONS}: give users"
         fields.problem((*_PATH, "file"), text)

@@ -180,7 +180,7 @@ def _demand(world: World, graph: FlatGraph, sites: Sites | None) -> Demand | Non
     if sites is None:
         return None
     capacity = sum(pop.capacity.sessions for pop in (sites.sized_for or sites.fleet).pops)
-    total = int(capacity / demand.HEADROOM) if world.sessions is None else world.sessions
+    total = capacity * 100 // demand.HEADROOM_PERCENT if world.sessions is None else world.sessions
     if total > MOST_SESSIONS:
         text = f"has room for {capacity} sessions, and the model counts up to {MOST_SESSIONS}: give --sessions"
         raise TopologyError([Problem(file=str(world.fleet), line=0, text=text)])

@@ -57,7 +57,8 @@ def facts(
     interfaces = sorted(path.name for path in links.iterdir() if path.name != "lo") if links.is_dir() else []
     names = [*_PLAIN, *(f"net.ipv4.conf.{i}.rp_filter" for i in ["all", *interfaces])]
     mtus = {i: value for i in interfaces if (value := _number(links / i / "mtu")) is not None}
-    ways = _ways([(one.name, hop) for one in backends for hop in (one.ipv4, one.ipv6) if hop is not None])
+    hops = [(one.name, hop) for one in backends for hop in (one.ipv4, one.ipv6) if hop is not None]
+    ways = _ways(hops) if hops else {}
     return Facts(
         sysctls={name: value for name in names if (value := _sysctl(proc, name)) is not None},
         mtus=mtus,

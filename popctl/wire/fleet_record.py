@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from ipaddress import ip_network
 from typing import Any
 
 from popctl.model.balancer import Labelling, SpiPlan
@@ -15,6 +14,7 @@ from popctl.model.fleet import PopReport, Record, ServiceReport, Stance
 from popctl.model.instant import Instant
 from popctl.model.load import Amounts, PopLoad, Resource
 from popctl.model.pop import Announce
+from popctl.wire.addresses import prefix_of
 from popctl.wire.errors import UNREADABLE, WireError
 from popctl.wire.figures import count, number
 
@@ -123,7 +123,7 @@ def _service_of(name: str, item: dict[str, Any], now: Instant) -> ServiceReport:
     return ServiceReport(
         service=name,
         announce=Announce(item["announce"]),
-        announced=tuple(ip_network(_text(prefix)) for prefix in item["announced"]),
+        announced=tuple(map(prefix_of, item["announced"])),
         healthy=count(item["healthy"]),
         needed=count(item["needed"]),
         good=_flag(item["good"]),

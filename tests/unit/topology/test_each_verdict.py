@@ -9,8 +9,9 @@ import pytest
 
 from popctl.core import damping
 from popctl.model.capacity import LoadPolicy
+from tests.unit.topology.ticks import WELL
 from topology.scenario import Event, EventKind, Internet, Scenario, Sites
-from topology.simulation.record import Done, Run, Tick
+from topology.simulation.record import Done, Run
 from topology.simulation.verdicts import Invariant, judge
 
 TICK_S = 60.0
@@ -18,22 +19,6 @@ DWELL_S = LoadPolicy().dwell_s
 LIMIT = damping.Figures().limit
 TWO_HOURS = Scenario(
     name="by hand", seed=1, duration_s=7200.0, tick_s=TICK_S, internet=Internet(ases=400), sites=Sites(pops=8)
-)
-WELL = Tick(
-    at_s=0.0,
-    demand=1000,
-    lost=0,
-    unreached=0,
-    waiting=0,
-    moved=0,
-    overloaded=0,
-    hottest=0.5,
-    announced_capacity=1500,
-    largest_announced=200,
-    announced_pops=8,
-    storm_pops=0,
-    acts=0,
-    conserved=True,
 )
 
 Changes = dict[float, dict[str, Any]]

@@ -14,35 +14,20 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 
 from popctl.cli.main import run as popctl
+from tests.unit.topology.ticks import WELL
 from topology.scenario import Internet, Scenario, Sites
 from topology.simulation.build import CONTROLLERS
 from topology.simulation.plot import figure_of
-from topology.simulation.record import Run, Tick
+from topology.simulation.record import Run
 
 SCENARIO = Scenario(name="a day", seed=7, duration_s=180.0, tick_s=60.0, internet=Internet(), sites=Sites())
-TICK = Tick(
-    at_s=0.0,
-    demand=200,
-    lost=0,
-    unreached=0,
-    waiting=0,
-    moved=0,
-    overloaded=0,
-    hottest=0.5,
-    announced_capacity=300,
-    largest_announced=100,
-    announced_pops=3,
-    storm_pops=0,
-    acts=0,
-    conserved=True,
-)
 
 
 def run(controller: str, *ticks: tuple[int, int, int]) -> Run:
     """Return a run that lost, overloaded and did so much in its ticks."""
     found = Run(controller=controller, scenario=SCENARIO)
     found.ticks = [
-        replace(TICK, at_s=60.0 * number, lost=lost, overloaded=overloaded, acts=acts)
+        replace(WELL, demand=200, at_s=60.0 * number, lost=lost, overloaded=overloaded, acts=acts)
         for number, (lost, overloaded, acts) in enumerate(ticks)
     ]
     return found
